@@ -1,0 +1,357 @@
+"""Wire protocol v1 between the API and a bridge: every frame of `/ws/gpu`, both directions.
+
+Frames are JSON text messages, one object each, discriminated by `type`. `docs/protocol.md` is generated from
+this module. The API opens with `challenge`; the bridge answers with a signed `hello`; the API says `welcome` or
+closes with a `CloseCode` and a reason in words. Times are seconds since the epoch; binary is base64.
+
+`seq` counts a job's frames from 0 without holes and continues across attempts; `ack` tells the bridge what it may
+forget; `resume` (bridge) and `welcome.resume` (API) list each open job's last seq after a reconnect.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from tasks.contract import JobKind, ModelInfo, Notice, Priority, Timing, Usage
+from tasks.errors import BadRequestError
+
+PROTOCOL_VERSION = 1
+MIN_PROTOCOL_VERSION = 1
+MAX_CLOCK_SKEW_S = 300
+MAX_FRAME_BYTES = 1 << 20
+MAX_BLOB_BYTES = 256 * 1024
+PATH = "/ws/gpu"
+
+
+class CloseCode(IntEnum):
+    """WebSocket close codes of ours (4000–4999 is the private range, RFC 6455 §7.4.2)."""
+
+    BAD_FRAME = 4400
+    UNKNOWN_KEY = 4401
+    BAD_SIGNATURE = 4402
+    REVOKED = 4403
+    REPLAYED_NONCE = 4404
+    CLOCK_SKEW = 4405
+    OLD_PROTOCOL = 4406
+    HANDSHAKE_TIMEOUT = 4408
+    REPLACED = 4409
+    SHUTTING_DOWN = 4503
+
+
+class Frame(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+# ---------------------------------------------------------------- API → bridge
+
+
+class Challenge(Frame):
+    """First frame on every connection. `nonce` is 32 random bytes, good for one hello."""
+
+    type: Literal["challenge"] = "challenge"
+    nonce: str
+    time: float
+    protocol: int = PROTOCOL_VERSION
+
+
+class JobMark(Frame):
+    """An open job and the last seq the sender has of it (-1: nothing yet)."""
+
+    job_id: str
+    seq: int = -1
+
+
+class Welcome(Frame):
+    """The hello was accepted. `resume` lists the jobs the API still waits for on this bridge."""
+
+    type: Literal["welcome"] = "welcome"
+    session: str
+    resume: tuple[JobMark, ...] = ()
+
+
+class JobFrame(Frame):
+    """A job to run. `body` is OpenAI-shaped, or `{"pendra_encrypted": …}` untouched.
+
+    `tenant` is an opaque name of the API key (fair share); `deadline` is when an answer is of no more use; `pin`
+    demands one worker; `affinity` is an opaque token: equal tokens should meet the same KV cache. `blobs` names
+    binary parts that follow as `blob` frames.
+    """
+
+    type: Literal["job"] = "job"
+    job_id: str = Field(min_length=1, max_length=128)
+    kind: JobKind
+    model: str = Field(min_length=1, max_length=256)
+    stream: bool = False
+    body: dict[str, Any] = Field(repr=False)
+    created: int
+    tenant: str = ""
+    priority: Priority = Priority.INTERACTIVE
+    deadline: float | None = None
+    pin: str | None = None
+    affinity: str | None = None
+    labels: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = ()
+
+
+class Cancel(Frame):
+    """Nobody waits for the job any more. Unknown ids are ignored."""
+
+    type: Literal["cancel"] = "cancel"
+    job_id: str
+
+
+class Install(Frame):
+    """Install a catalogue model on a worker's host, or on all hosts (`worker_id` None)."""
+
+    type: Literal["install"] = "install"
+    request_id: str
+    model: str
+    worker_id: str | None = None
+    backend: str | None = None
+    variant: dict[str, Any] = {}
+
+
+class Uninstall(Frame):
+    type: Literal["uninstall"] = "uninstall"
+    request_id: str
+    model: str
+    worker_id: str | None = None
+    backend: str | None = None
+    force: bool = False
+
+
+class Drain(Frame):
+    """Stop taking new jobs: on one worker, or on the whole bridge (`worker_id` None)."""
+
+    type: Literal["drain"] = "drain"
+    worker_id: str | None = None
+
+
+class Ack(Frame):
+    """The API has everything of the job up to and including `seq`."""
+
+    type: Literal["ack"] = "ack"
+    job_id: str
+    seq: int
+
+
+class Blob(Frame):
+    """A piece of a binary part, both directions, at most 256 KB before base64. `last` ends the part."""
+
+    type: Literal["blob"] = "blob"
+    job_id: str
+    name: str
+    index: int
+    data: str = Field(repr=False)
+    last: bool = False
+
+
+# ---------------------------------------------------------------- bridge → API
+
+
+class Hello(Frame):
+    """The bridge proves itself: Ed25519 over `signed_bytes(nonce, worker_id, time, protocol)`."""
+
+    type: Literal["hello"] = "hello"
+    worker_id: str = Field(min_length=1, max_length=128)
+    name: str = ""
+    version: str = ""
+    public_key: str
+    nonce: str
+    time: float
+    protocol: int
+    signature: str
+
+
+class Resume(Frame):
+    """Right after `welcome`: the jobs the bridge holds, with the last seq it has sent or can send."""
+
+    type: Literal["resume"] = "resume"
+    jobs: tuple[JobMark, ...] = ()
+
+
+class WorkerAdvert(Frame):
+    """One serving process, listed to the API as a worker of its own (`wrk-…-gpu0`)."""
+
+    id: str
+    name: str
+    node: str
+    version: str
+    device: str
+    role: str = "worker"
+    slots_total: int
+    slots_busy: int
+    models: tuple[str, ...] = ()
+    draining: bool = False
+    labels: tuple[str, ...] = ()
+    kids: tuple[str, ...] = ()
+
+
+class Workers(Frame):
+    """All workers of the fleet now; replaces the list sent before."""
+
+    type: Literal["workers"] = "workers"
+    workers: tuple[WorkerAdvert, ...] = ()
+
+
+class Models(Frame):
+    """All models the fleet can serve now; replaces the list sent before."""
+
+    type: Literal["models"] = "models"
+    models: tuple[ModelInfo, ...] = ()
+
+
+class Capacity(Frame):
+    """How full the fleet is: slots, and jobs waiting in the bridge."""
+
+    type: Literal["capacity"] = "capacity"
+    slots_total: int
+    slots_busy: int
+    waiting: int
+
+
+class WorkloadKey(Frame):
+    kid: str
+    public_key: str
+
+
+class Keys(Frame):
+    """The fleet's private-inference public keys (X25519, base64)."""
+
+    type: Literal["keys"] = "keys"
+    keys: tuple[WorkloadKey, ...] = ()
+
+
+class Accepted(Frame):
+    """The bridge owns the job now. `position`: how many jobs wait before it."""
+
+    type: Literal["accepted"] = "accepted"
+    job_id: str
+    position: int = 0
+
+
+class ChunkEvent(Frame):
+    """`data` is one ready SSE payload."""
+
+    job_id: str
+    seq: int
+    data: str = Field(repr=False)
+
+
+class ChunkFrame(Frame):
+    """Pieces of streamed replies: everything one decode step produced, in order within each job."""
+
+    type: Literal["chunk"] = "chunk"
+    events: tuple[ChunkEvent, ...]
+
+
+class ProgressFrame(Frame):
+    """A job (or install, by request id) moved: `stage` claimed, loading, prefill, resolve, download, …"""
+
+    type: Literal["progress"] = "progress"
+    job_id: str
+    seq: int
+    stage: str
+    fraction: float = 0.0
+    worker_id: str | None = None
+    worker_name: str | None = None
+
+
+class ResultFrame(Frame):
+    """The job ended well. `data` is the JSON reply of a non-streaming job; None after a stream."""
+
+    type: Literal["result"] = "result"
+    job_id: str
+    seq: int
+    worker_id: str
+    worker_name: str = ""
+    worker_version: str = ""
+    data: str | None = Field(default=None, repr=False)
+    timing: Timing = Timing()
+    queue_wait_ms: float | None = None
+    notice: Notice | None = None
+
+
+class ErrorFrame(Frame):
+    """The job ended badly. `status` is the HTTP status to answer with while none has been sent."""
+
+    type: Literal["error"] = "error"
+    job_id: str
+    seq: int
+    code: str
+    message: str
+    status: int
+    param: str | None = None
+    retry_after: float | None = None
+    worker_id: str | None = None
+    worker_name: str | None = None
+
+
+class UsageFrame(Frame):
+    """Token counts of a finished job, for metering; sent before its `result`."""
+
+    type: Literal["usage"] = "usage"
+    job_id: str
+    model: str
+    worker_id: str
+    usage: Usage
+
+
+ApiFrame = Annotated[
+    Challenge | Welcome | JobFrame | Cancel | Install | Uninstall | Drain | Ack | Blob,
+    Field(discriminator="type"),
+]
+BridgeFrame = Annotated[
+    Hello
+    | Resume
+    | Workers
+    | Models
+    | Capacity
+    | Keys
+    | Accepted
+    | ChunkFrame
+    | ProgressFrame
+    | ResultFrame
+    | ErrorFrame
+    | UsageFrame
+    | Blob,
+    Field(discriminator="type"),
+]
+_API: TypeAdapter[ApiFrame] = TypeAdapter(ApiFrame)
+_BRIDGE: TypeAdapter[BridgeFrame] = TypeAdapter(BridgeFrame)
+
+
+def decode_api(text: str | bytes) -> ApiFrame:
+    """A frame the API sent. Raises BadRequestError(`bad_frame`) naming the field, never quoting the content."""
+    try:
+        return _API.validate_json(text)
+    except ValidationError as exc:
+        raise _bad_frame(exc) from None
+
+
+def decode_bridge(text: str | bytes) -> BridgeFrame:
+    """A frame a bridge sent. Raises like `decode_api`."""
+    try:
+        return _BRIDGE.validate_json(text)
+    except ValidationError as exc:
+        raise _bad_frame(exc) from None
+
+
+def encode(frame: Frame) -> str:
+    return frame.model_dump_json()
+
+
+def signed_bytes(nonce: str, worker_id: str, time: float, protocol: int) -> bytes:
+    """What `hello.signature` covers: the fields joined by NUL under a domain-separating label."""
+    return b"\0".join(
+        [b"pendra-hello-v1", nonce.encode(), worker_id.encode(), f"{time:.3f}".encode(), b"%d" % protocol]
+    )
+
+
+def _bad_frame(exc: ValidationError) -> BadRequestError:
+    first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "frame"
+    return BadRequestError(f"malformed frame: {where}: {first['msg']}", code="bad_frame", param=where)

@@ -1,0 +1,208 @@
+"""What bridge and workers say to each other: jobs, events and worker advertisements.
+
+Everything here is frozen and versioned (`CONTRACT_VERSION`); a worker one minor version older or newer keeps
+working because unknown fields are ignored and new fields have defaults. These models are what travels *inside*
+the fleet seal (`tasks.sealing`); the unsealed parts of a message are only ids and sizes (`tasks.events`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+CONTRACT_VERSION = 1
+
+JsonObject = dict[str, Any]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a validation error must not quote a prompt
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
+
+
+class JobKind(StrEnum):
+    """What is asked for. The values are Pendra's private-inference task types, plus the legacy completion."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    IMAGE = "image_generation"
+    TRANSCRIPTION = "transcription"
+    SPEECH = "speech"
+
+
+class Priority(StrEnum):
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class Resume(Frozen):
+    """Where an earlier attempt stopped: the new worker continues after exactly this, in the same reply.
+
+    `token_ids` are the completion's tokens whose text was delivered, as ids (text does not always tokenise back
+    the same way); `state` is the worker's own opaque hold-back and sampler state.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    state: bytes = b""
+
+
+class Job(Frozen):
+    """One unit of work for a worker, sealed under the job id as associated data.
+
+    `body` is the OpenAI-shaped request body, or the untouched private-inference envelope under
+    `pendra_encrypted`. Times are seconds since the epoch. `first_seq` is the seq of the first event this attempt
+    publishes (0 unless an earlier attempt already delivered something).
+    """
+
+    v: int = CONTRACT_VERSION
+    job_id: str
+    attempt: int = 0
+    kind: JobKind = JobKind.CHAT
+    model: str
+    stream: bool = False
+    body: JsonObject = Field(repr=False)
+    created: int
+    bridge_id: str
+    deadline: float | None = None
+    first_seq: int = 0
+    resume: Resume | None = Field(default=None, repr=False)
+
+
+class Usage(Frozen):
+    """Token counts of one reply, OpenAI's meaning."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def openai(self) -> JsonObject:
+        usage: JsonObject = {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+        if self.reasoning_tokens:
+            usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        return usage
+
+
+class Timing(Frozen):
+    """What the worker measured, in milliseconds (rate in tokens per second). None = not measured."""
+
+    ttft_ms: float | None = None
+    tokens_per_second: float | None = None
+    worker_queue_wait_ms: float | None = None
+    model_load_ms: float | None = None
+    cold_start: bool | None = None
+
+
+class Notice(Frozen):
+    code: str
+    message: str
+
+
+class _Event(Frozen):
+    job_id: str
+    attempt: int
+    seq: int
+
+
+class Claimed(_Event):
+    """A worker took the job. First event of every attempt."""
+
+    type: Literal["claimed"] = "claimed"
+    worker_id: str
+    worker_name: str = ""
+
+
+class Progress(_Event):
+    """Something moved although no token came yet: `stage` is loading or prefill; `fraction` 0–1."""
+
+    type: Literal["progress"] = "progress"
+    stage: str
+    fraction: float = 0.0
+
+
+class Chunk(_Event):
+    """A piece of a streamed reply: `data` is one ready SSE payload (JSON text), `tokens` the ids it delivers."""
+
+    type: Literal["chunk"] = "chunk"
+    data: str = Field(repr=False)
+    tokens: tuple[int, ...] = Field(default=(), repr=False)
+
+
+class Finished(_Event):
+    """The job ended well. `data` is the whole JSON reply of a non-streaming job, None on a stream."""
+
+    type: Literal["finished"] = "finished"
+    data: str | None = Field(default=None, repr=False)
+    usage: Usage = Usage()
+    timing: Timing = Timing()
+    notice: Notice | None = None
+
+
+class Failed(_Event):
+    """The job ended badly. `retryable`: another worker may well succeed (the bridge decides)."""
+
+    type: Literal["failed"] = "failed"
+    code: str
+    message: str
+    param: str | None = None
+    retryable: bool = False
+
+
+Event = Annotated[Claimed | Progress | Chunk | Finished | Failed, Field(discriminator="type")]
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+TERMINAL = (Finished, Failed)
+
+
+class ModelInfo(Frozen):
+    """One model a worker can serve. `loaded`: in memory now; `slots` is how many requests it runs at once."""
+
+    id: str
+    capability: str = "chat"
+    backend: str = "pendra"
+    context_length: int | None = None
+    parameter_size: str | None = None
+    quantisation: str | None = None
+    family: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    loaded: bool = False
+
+
+class WorkerInfo(Frozen):
+    """A serving process's heartbeat: who it is, what it serves and how full it is.
+
+    Written every second with a lease (`tasks.keys.WORKER_LEASE_S`); content-free, so unsealed. `epoch` is new at
+    every start of the process: a lease with another epoch is another process.
+    """
+
+    v: int = CONTRACT_VERSION
+    worker_id: str
+    epoch: str
+    name: str
+    node: str
+    role: str = "worker"
+    pid: int
+    version: str
+    device: str
+    slots_total: int
+    slots_busy: int = 0
+    models: tuple[ModelInfo, ...] = ()
+    draining: bool = False
+    started_at: float = 0.0
+    log: str | None = None
+    labels: tuple[str, ...] = ()
+    kids: tuple[str, ...] = ()

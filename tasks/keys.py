@@ -1,0 +1,65 @@
+"""Every Redis key, channel and queue, in one place.
+
+| name | type | TTL | written by | read by |
+|---|---|---|---|---|
+| `pendra:job:<job>` | hash: payload (sealed Job), attempt, bridge, deadline, worker, credit, cancelled | JOB_TTL_S | bridge (dispatch), worker (claim) | worker, bridge |
+| `pendra:credits:<worker>` | set of job ids holding one of the worker's slots | – (deleted with the lease) | bridge (acquire), worker (claim, finish) | bridge |
+| `pendra:workers` | hash: worker id → WorkerInfo JSON | – (swept by the bridge) | worker heartbeat | bridge, cli |
+| `pendra:worker:<worker>` | string: epoch | WORKER_LEASE_S | worker heartbeat | bridge, claim script |
+| `pendra:fleet` | channel: WorkerInfo JSON, and `{"gone": id}` | – | worker heartbeat | bridge |
+| `pendra:events:<bridge>` | channel: event batches (`tasks.events`) | – | worker publisher | bridge relay |
+| `pendra:replay:<bridge>` | stream, field `b`: the same batches, MAXLEN ~ REPLAY_MAXLEN | REPLAY_TTL_S | worker publisher | bridge relay |
+| `pendra:control:<worker>` | channel: `{"op": "cancel", "job_id", "attempt"}` … | – | bridge | worker |
+| queue `model.<model>` | Celery queue (list) | – | bridge | workers that hold the model |
+| queue `worker.<worker>` | Celery queue (list) | – | bridge | that worker |
+| queue `install.<node>` | Celery queue (list) | – | anyone | the node's installer agent |
+"""
+
+from __future__ import annotations
+
+PREFIX = "pendra:"
+
+WORKER_LEASE_S = 3.0
+HEARTBEAT_S = 1.0
+JOB_TTL_S = 3600
+REPLAY_TTL_S = 300
+REPLAY_MAXLEN = 20_000
+
+WORKERS = f"{PREFIX}workers"
+FLEET = f"{PREFIX}fleet"
+
+
+def job(job_id: str) -> str:
+    return f"{PREFIX}job:{job_id}"
+
+
+def credits_of(worker_id: str) -> str:
+    return f"{PREFIX}credits:{worker_id}"
+
+
+def worker_lease(worker_id: str) -> str:
+    return f"{PREFIX}worker:{worker_id}"
+
+
+def events(bridge_id: str) -> str:
+    return f"{PREFIX}events:{bridge_id}"
+
+
+def replay(bridge_id: str) -> str:
+    return f"{PREFIX}replay:{bridge_id}"
+
+
+def control(worker_id: str) -> str:
+    return f"{PREFIX}control:{worker_id}"
+
+
+def model_queue(model: str) -> str:
+    return f"model.{model}"
+
+
+def worker_queue(worker_id: str) -> str:
+    return f"worker.{worker_id}"
+
+
+def install_queue(node: str) -> str:
+    return f"install.{node}"

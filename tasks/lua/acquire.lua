@@ -1,0 +1,17 @@
+-- Take one free slot for a job and lay its payload down, all or nothing.
+-- KEYS[1] job hash; then per candidate: credits set, lease key
+-- ARGV: job_id, attempt, payload, bridge, deadline (ms, 0 = none), ttl (s), then per candidate: worker id, slots
+-- Returns the worker whose slot was taken, or "" when none is free.
+local n = (#KEYS - 1) / 2
+for i = 1, n do
+  local held, lease = KEYS[2 * i], KEYS[2 * i + 1]
+  local worker, slots = ARGV[5 + 2 * i], tonumber(ARGV[6 + 2 * i])
+  if redis.call('EXISTS', lease) == 1 and redis.call('SCARD', held) < slots then
+    redis.call('SADD', held, ARGV[1])
+    redis.call('HSET', KEYS[1], 'attempt', ARGV[2], 'payload', ARGV[3], 'bridge', ARGV[4],
+      'deadline', ARGV[5], 'credit', worker, 'worker', '')
+    redis.call('EXPIRE', KEYS[1], ARGV[6])
+    return worker
+  end
+end
+return ''

@@ -1,0 +1,90 @@
+"""The Lua scripts that make slots and claims atomic, with typed front ends.
+
+A *credit* is one slot of one worker, held by one job id from `acquire` to `release`; the sum over a worker never
+exceeds its slots while every bridge goes through `acquire`. A claim by another worker of the same model moves the
+credit with it. Each front end is one round trip; async ones for the bridge, sync ones for workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+from typing import TYPE_CHECKING, Any, cast
+
+from tasks import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+    import redis.asyncio as aredis
+
+_CREDITS = keys.credits_of("")
+
+
+class Claim(StrEnum):
+    """What became of a worker's claim. Everything but OK means: drop the message, somebody else decided."""
+
+    OK = "ok"
+    GONE = "gone"
+    STALE = "stale"
+    TAKEN = "taken"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A job ready to go: `candidates` are (worker id, slots) in order of preference."""
+
+    job_id: str
+    attempt: int
+    payload: bytes
+    bridge_id: str
+    deadline: float | None
+    candidates: tuple[tuple[str, int], ...]
+
+
+def lua(name: str) -> str:
+    return resources.files("tasks").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+class BridgeScripts:
+    """For the bridge (asyncio). Raises redis.RedisError when Redis does not answer."""
+
+    def __init__(self, client: aredis.Redis) -> None:
+        self._acquire = client.register_script(lua("acquire"))
+        self._release = client.register_script(lua("release"))
+
+    async def acquire(self, job: Placement) -> str | None:
+        """The worker whose slot the job now holds, or None when every candidate is full or gone."""
+        names = [keys.job(job.job_id)]
+        deadline_ms = int(job.deadline * 1000) if job.deadline else 0
+        args: list[Any] = [job.job_id, job.attempt, job.payload, job.bridge_id, deadline_ms, keys.JOB_TTL_S]
+        for worker_id, slots in job.candidates:
+            names += [keys.credits_of(worker_id), keys.worker_lease(worker_id)]
+            args += [worker_id, slots]
+        taken = cast("bytes", await self._acquire(keys=names, args=args))
+        return taken.decode() or None
+
+    async def release(self, job_id: str, attempt: int) -> bool:
+        """Drop a dispatched job: its slot is free, and a worker that pops its message finds nothing."""
+        return bool(await self._release(keys=[keys.job(job_id)], args=[job_id, attempt, _CREDITS]))
+
+
+class WorkerScripts:
+    """For worker threads (blocking). Raises redis.RedisError when Redis does not answer."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._claim = client.register_script(lua("claim"))
+        self._release = client.register_script(lua("release"))
+
+    def claim(self, job_id: str, attempt: int, worker_id: str) -> tuple[Claim, bytes]:
+        """(OK, sealed payload), or (why not, b"")."""
+        names = [keys.job(job_id), keys.credits_of(worker_id)]
+        reply = cast("Sequence[bytes]", self._claim(keys=names, args=[job_id, attempt, worker_id, _CREDITS]))
+        return Claim(reply[0].decode()), reply[1] if len(reply) > 1 else b""
+
+    def release(self, job_id: str, attempt: int, pipe: redis.client.Pipeline[bytes] | None = None) -> None:
+        """Queue on `pipe`, so that the slot frees in the same round trip as the terminal event, or run now."""
+        self._release(keys=[keys.job(job_id)], args=[job_id, attempt, _CREDITS], client=pipe)
