@@ -85,6 +85,6 @@ class WorkerScripts:
         reply = cast("Sequence[bytes]", self._claim(keys=names, args=[job_id, attempt, worker_id, _CREDITS]))
         return Claim(reply[0].decode()), reply[1] if len(reply) > 1 else b""
 
-    def release(self, job_id: str, attempt: int, pipe: redis.client.Pipeline[bytes] | None = None) -> None:
+    def release(self, job_id: str, attempt: int, pipe: redis.client.Pipeline | None = None) -> None:
         """Queue on `pipe`, so that the slot frees in the same round trip as the terminal event, or run now."""
         self._release(keys=[keys.job(job_id)], args=[job_id, attempt, _CREDITS], client=pipe)
