@@ -1,0 +1,43 @@
+# Two commands: `make demo` shows the whole stack answering, `make test` runs every check CI runs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MODELS := .cache/models
+SMOLLM := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.PHONY: demo test lint types unit model bench clean
+
+demo: $(VENV)/.run
+	$(BIN)/pendra demo --home .demo --models-dir $(MODELS)
+
+test: $(VENV)/.dev lint types model
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not integration and not acceptance"
+
+model: $(SMOLLM)
+
+$(SMOLLM): | $(VENV)/.run
+	PENDRA_HOME=.cache/home PENDRA_MODELS_DIR=$(MODELS) $(BIN)/pendra models install smollm2:135m
+
+bench: $(VENV)/.dev model
+	$(BIN)/python bench/stack.py
+
+$(VENV)/.run: pyproject.toml ops/bootstrap.sh
+	sh ops/bootstrap.sh "$(PYTHON)" "$(VENV)" "."
+	touch $@
+
+$(VENV)/.dev: pyproject.toml ops/bootstrap.sh
+	sh ops/bootstrap.sh "$(PYTHON)" "$(VENV)" ".[dev]"
+	touch $(VENV)/.run $@
+
+clean:
+	rm -rf $(VENV) .cache .demo build *.egg-info
