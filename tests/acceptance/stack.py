@@ -1,0 +1,115 @@
+"""Runs `pendra up` as a user would: a real process, the real model, the official clients from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+START_TIMEOUT_S = 120.0
+MODEL = "smollm2:135m"
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(look: Callable[[], T], timeout: float = 10.0, every: float = 0.05) -> T:
+    """The first truthy result of `look`; the last result when time runs out."""
+    deadline = time.monotonic() + timeout
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(every)
+    return found
+
+
+@dataclass
+class Stack:
+    """A running `pendra up`."""
+
+    home: Path
+    models_dir: Path
+    port: int = field(default_factory=free_port)
+    args: tuple[str, ...] = ()
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def key(self) -> str:
+        return (self.home / "api-key").read_text().strip()
+
+    @property
+    def log(self) -> Path:
+        return self.home / "up.out"
+
+    def env(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PENDRA_", "GPU_WORKER", "APP_SERVER"))}
+        return inherited | {"PENDRA_HOME": str(self.home), "PENDRA_MODELS_DIR": str(self.models_dir)}
+
+    def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "ops.cli", *args]
+        return subprocess.run(argv, env=self.env(), capture_output=True, text=True, timeout=60, check=False)
+
+    def start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "ops.cli", "up", "--port", str(self.port), "--model", MODEL, *self.args]
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen(
+                argv, env=self.env(), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+            )
+        self.await_ready()
+
+    def await_ready(self, workers: int = 1) -> None:
+        def ready() -> bool:
+            if self.process is None or self.process.poll() is not None:
+                raise AssertionError(f"pendra up ended early:\n{self.log.read_text()}")
+            with contextlib.suppress(httpx.HTTPError):
+                health = httpx.get(f"{self.url}/healthz", timeout=2).json()
+                return bool(health["status"] == "ready" and health["workers"] >= workers)
+            return False
+
+        assert eventually(ready, START_TIMEOUT_S, 0.2), f"not ready in time:\n{self.log.read_text()}"
+
+    def status(self) -> dict[str, Any]:
+        done = self.cli("status", "--json")
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    def processes(self, role: str) -> list[dict[str, Any]]:
+        return [p for p in self.status()["processes"] if p["role"] == role]
+
+    def slots_busy(self) -> int:
+        return sum(p["slots_busy"] or 0 for p in self.processes("worker"))
+
+    def stop(self) -> int:
+        """Ctrl-C, and the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def running(stack: Stack, workers: int = 1) -> Iterator[Stack]:
+    stack.start()
+    try:
+        stack.await_ready(workers)
+        yield stack
+    finally:
+        stack.stop()
