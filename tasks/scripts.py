@@ -77,7 +77,8 @@ class WorkerScripts:
 
     def __init__(self, client: redis.Redis) -> None:
         self._claim = client.register_script(lua("claim"))
-        self._release = client.register_script(lua("release"))
+        self._release_text = lua("release")
+        self._release = client.register_script(self._release_text)
 
     def claim(self, job_id: str, attempt: int, worker_id: str) -> tuple[Claim, bytes]:
         """(OK, sealed payload), or (why not, b"")."""
@@ -85,6 +86,17 @@ class WorkerScripts:
         reply = cast("Sequence[bytes]", self._claim(keys=names, args=[job_id, attempt, worker_id, _CREDITS]))
         return Claim(reply[0].decode()), reply[1] if len(reply) > 1 else b""
 
-    def release(self, job_id: str, attempt: int, pipe: redis.client.Pipeline | None = None) -> None:
-        """Queue on `pipe`, so that the slot frees in the same round trip as the terminal event, or run now."""
-        self._release(keys=[keys.job(job_id)], args=[job_id, attempt, _CREDITS], client=pipe)
+    def release(
+        self, job_id: str, attempt: int, pipe: redis.client.Pipeline | None = None, *, worker_id: str = ""
+    ) -> None:
+        """Queue on `pipe`, so that the slot frees in the same round trip as the terminal event, or run now.
+
+        `worker_id`: the caller, whose credit is also taken back when Redis has lost the job.
+        """
+        names = [keys.job(job_id), *([keys.credits_of(worker_id)] if worker_id else [])]
+        args: list[Any] = [job_id, attempt, _CREDITS]
+        if pipe is None:
+            self._release(keys=names, args=args)
+        else:
+            # EVAL, not EVALSHA: redis-py would first ask for the script's presence in a round trip of its own
+            pipe.eval(self._release_text, len(names), *names, *args)

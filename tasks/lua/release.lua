@@ -1,8 +1,14 @@
 -- Give a job's slot back and forget the job, if it is still at this attempt. Idempotent.
--- KEYS[1] job hash; ARGV: job_id, attempt, prefix of credits sets
+-- KEYS[1] job hash; KEYS[2] the credits set of the worker that calls (bridges give none)
+-- ARGV: job_id, attempt, prefix of credits sets
 -- Returns 1 when the job was there at this attempt, else 0.
 local row = redis.call('HMGET', KEYS[1], 'attempt', 'credit')
-if not row[1] or row[1] ~= ARGV[2] then return 0 end
+if not row[1] then
+  -- Redis lost the job in a restart, and the worker wrote its credit again while it ran on
+  if KEYS[2] then redis.call('SREM', KEYS[2], ARGV[1]) end
+  return 0
+end
+if row[1] ~= ARGV[2] then return 0 end
 redis.call('SREM', ARGV[3] .. row[2], ARGV[1])
 redis.call('DEL', KEYS[1])
 return 1
