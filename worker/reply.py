@@ -44,7 +44,7 @@ class JobReply:
         return self._closed
 
     def claimed(self) -> bool:
-        who = {"worker_id": self._worker_id, "worker_name": self._worker_name}
+        who: dict[str, Any] = {"worker_id": self._worker_id, "worker_name": self._worker_name}
         return self._send(lambda seq: Claimed(**self._at(seq), **who))
 
     def progress(self, stage: str, fraction: float = 0.0) -> bool:

@@ -1,0 +1,61 @@
+"""Celery's consumer with two changes: it is back soon after Redis is, and its model queues follow the runtime."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
+
+from tasks.logs import event
+
+_LOG = logging.getLogger("pendra.consumer")
+_INTERVAL_S = {"interval_start": 0.2, "interval_step": 0.3, "interval_max": 2.0}  # stock: 2, 4 … 30 s
+
+
+class Consumer(CeleryConsumer):
+    """Everything but `want` runs on Celery's main thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._wanted: frozenset[str] = frozenset()
+        self._extra: set[str] = set()
+        super().__init__(*args, **kwargs)
+
+    def want(self, queues: Iterable[str]) -> None:
+        """Consume exactly these queues besides those the worker was started with. From any thread; idempotent.
+
+        Takes effect within a second (the running BRPOP ends first); survives reconnects.
+        """
+        self._wanted = frozenset(queues)
+        if self.hub is not None:
+            self.hub.call_soon(self._follow)
+
+    def on_ready(self) -> None:
+        """The (re)connected consumer listens to everything it did before; catch up with what changed meanwhile."""
+        super().on_ready()
+        self._follow()
+
+    def _follow(self) -> None:
+        if self.task_consumer is None:  # disconnected: `on_ready` comes back here
+            return
+        for queue in self._extra - self._wanted:
+            self.cancel_task_queue(queue)
+        for queue in self._wanted - self._extra:
+            self.add_task_queue(queue)
+        if self._extra != self._wanted:
+            event(_LOG, logging.INFO, "consumer.queues", queues=sorted(self._wanted))
+        self._extra = set(self._wanted)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """The stock method retries with an interval that grows to 30 s."""
+        conn.ensure_connection(self._on_retry, None, **_INTERVAL_S, callback=maybe_shutdown)
+        self.first_connection_attempt = False
+        self.broker_connection_retry_attempt = 0
+        return conn
+
+    def _on_retry(self, exc: Exception, interval: float) -> None:
+        self.broker_connection_retry_attempt += 1
+        level = logging.WARNING if self.broker_connection_retry_attempt == 1 else logging.DEBUG
+        event(_LOG, level, "consumer.retry", error=type(exc).__name__, retry_s=interval)
