@@ -24,7 +24,7 @@ import redis
 from tasks import keys
 from tasks.contract import TERMINAL, Event, Failed, Job
 from tasks.events import pack
-from tasks.logs import event
+from tasks.logs import event, where
 from tasks.redis_client import retryable
 from tasks.scripts import WorkerScripts
 from tasks.sealing import Sealer
@@ -223,16 +223,6 @@ class Publisher:
         if self._delay:
             event(_LOG, logging.INFO, "publisher.back")
         self._delay = self._retry_at = 0.0
-
-
-def where(exc: BaseException) -> str:
-    """Where an exception was raised, `file:line`, innermost frame: all that a log may say of an unknown one."""
-    trace = exc.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 def encodable(item: Event) -> Event:
