@@ -1,0 +1,165 @@
+"""Every setting: its name in the environment and in the file, its default, and what may stand in it.
+
+A later source wins: built-in default < `<home>/config.yaml` < environment < arguments of `load_settings`. An empty
+environment variable counts as not set, except where the empty text is itself a value (`MAX_CONCURRENT` and the
+endpoints, where it means automatic).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tasks import fleet_key_file, settings_errors, settings_file, settings_sources
+from tasks import settings_values as values
+from tasks.sealing import FleetKey
+
+Endpoint = Annotated[str, BeforeValidator(values.endpoint)]
+Identifier = Annotated[str, BeforeValidator(values.identifier)]
+Folder = Annotated[Path, BeforeValidator(values.folder)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+MaybeCount = Annotated[Count | None, BeforeValidator(values.optional)]
+
+_COUNT = "a whole number from 1"
+_ENDPOINT = "a URL like http://127.0.0.1:11434, off, or nothing (found automatically)"
+_ID = "up to 100 letters, digits, `.`, `_` and `-`"
+
+
+def default_home() -> Path:
+    """Where Pendra keeps its files: `~/.pendra`, on Windows `%ProgramData%\\Pendra`."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData")) / "Pendra"
+    return Path.home() / ".pendra"
+
+
+def _setting(
+    env: str, allowed: str, default: Any = None, *, file: bool = True, clears: bool = False, **field: Any
+) -> Any:
+    """`file`: may stand in config.yaml; `clears`: an empty environment variable is a value."""
+    if "default_factory" not in field:
+        field["default"] = default
+    return Field(**field, json_schema_extra={"env": env, "allowed": allowed, "file": file, "clears": clears})
+
+
+class Settings(BaseSettings):
+    """All settings of a process, frozen. Make it with `load_settings`, which explains what is wrong."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True, hide_input_in_errors=True
+    )
+
+    home: Folder = _setting("PENDRA_HOME", "a folder", file=False, default_factory=default_home)
+    worker_id: Identifier = _setting("WORKER_ID", _ID)  # made and kept in the file at the first run
+    worker_name: str = _setting(
+        "WORKER_NAME", "1 to 200 characters", default_factory=socket.gethostname, min_length=1, max_length=200
+    )
+    app_server_ws_url: Annotated[str, BeforeValidator(values.ws_url)] = _setting(
+        "APP_SERVER_WS_URL", "a URL like wss://api.pendra.ai", "wss://api.pendra.ai"
+    )
+    gpu_worker_private_key: Annotated[SecretStr, BeforeValidator(values.seed)] | None = _setting(
+        "GPU_WORKER_PRIVATE_KEY", "the base64 Ed25519 seed that the console shows"
+    )
+    models: Annotated[tuple[str, ...] | None, BeforeValidator(values.model_ids)] = _setting(
+        "MODELS", 'a JSON array of model ids or {"id": …} objects; leave it out to serve all'
+    )
+    max_concurrent: Annotated[int | None, BeforeValidator(values.concurrency)] = _setting(
+        "MAX_CONCURRENT", "a whole number from 1 to 64, or nothing (slots from free memory)", clears=True
+    )
+    models_dir: Folder = _setting(
+        "PENDRA_MODELS_DIR", "a folder", default_factory=lambda data: data.get("home", default_home()) / "models"
+    )
+    ollama_endpoint: Endpoint = _setting("OLLAMA_ENDPOINT", _ENDPOINT, "", clears=True)
+    vllm_endpoint: Endpoint = _setting("VLLM_ENDPOINT", _ENDPOINT, "", clears=True)
+    lmstudio_endpoint: Endpoint = _setting("LMSTUDIO_ENDPOINT", _ENDPOINT, "", clears=True)
+    speaches_endpoint: Endpoint = _setting("SPEACHES_ENDPOINT", _ENDPOINT, "", clears=True)
+
+    redis_url: Annotated[str, BeforeValidator(values.redis_url)] = _setting(
+        "PENDRA_REDIS_URL", "redis://host:port/db, rediss://host:port/db or unix:///path", "redis://127.0.0.1:6379/0"
+    )
+    fleet_key: Annotated[SecretStr, BeforeValidator(values.fleet_key)] | None = _setting(
+        "PENDRA_FLEET_KEY", "32 bytes in base64, as `pendra setup` makes them"
+    )
+    fleet_key_old: Annotated[SecretStr, BeforeValidator(values.fleet_key_list)] | None = _setting(
+        "PENDRA_FLEET_KEY_OLD", "fleet keys that are still opened, joined by commas"
+    )
+    preload: Annotated[tuple[str, ...], BeforeValidator(values.preload_ids)] = _setting(
+        "PENDRA_PRELOAD", "model ids joined by commas, or a JSON array of them", ()
+    )
+    context_length: MaybeCount = _setting("PENDRA_CONTEXT_LENGTH", f"{_COUNT}, or nothing (the model's own)")
+    threads: MaybeCount = _setting("PENDRA_THREADS", f"{_COUNT}, or nothing (from the CPUs)")
+    n_gpu_layers: Annotated[int, Field(ge=-1)] = _setting(
+        "PENDRA_N_GPU_LAYERS", "a whole number; -1 = all layers", -1
+    )
+    n_batch: MaybeCount = _setting("PENDRA_N_BATCH", f"{_COUNT}, or nothing (the engine's default)")
+    device: Identifier = _setting("PENDRA_DEVICE", _ID, "cpu0", file=False)
+    child_id: Annotated[str, Field(max_length=128)] = _setting(
+        "PENDRA_CHILD_ID",
+        "up to 128 characters",
+        file=False,
+        default_factory=lambda data: f"{data.get('worker_id')}-{data.get('device')}",
+    )
+    max_waiting: Count = _setting("PENDRA_MAX_WAITING", _COUNT, 1000)
+    grace_seconds: Seconds = _setting("PENDRA_GRACE_SECONDS", "seconds, 0 to 86400", 10.0)
+    refresh_seconds: Annotated[Seconds, Field(gt=0)] = _setting("PENDRA_REFRESH_SECONDS", "seconds, above 0", 15.0)
+    log_file: Annotated[Folder | None, BeforeValidator(values.optional)] = _setting(
+        "PENDRA_LOG_FILE", "a file, or nothing (stderr)"
+    )
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).strip().upper())
+    ] = _setting("PENDRA_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", "INFO")
+    log_format: Literal["text", "json"] = _setting("PENDRA_LOG_FORMAT", "text or json", "text")
+
+    @property
+    def config_path(self) -> Path:
+        return settings_file.path_in(self.home)
+
+    @property
+    def fleet_key_path(self) -> Path:
+        return fleet_key_file.path_in(self.home)
+
+    def fleet_keys(self) -> tuple[FleetKey, ...]:
+        """The live fleet keys, the one to seal with first. Reads `<home>/fleet-key` unless the setting has it.
+
+        Raises ConfigError, saying how to make one, when there is none.
+        """
+        old = self.fleet_key_old.get_secret_value().split(",") if self.fleet_key_old else []
+        return tuple(FleetKey.from_base64(key) for key in [self._fleet_key(), *old])
+
+    def _fleet_key(self) -> str:
+        return self.fleet_key.get_secret_value() if self.fleet_key else fleet_key_file.read(self.fleet_key_path)
+
+    @classmethod
+    def settings_customise_sources(  # the unused ones are pydantic's own, replaced by ours
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (
+            init_settings,
+            settings_sources.Environment(settings_cls),
+            settings_sources.ConfigFile(settings_cls, default_home),
+            settings_sources.WorkerId(settings_cls, default_home),
+        )
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process. `overrides` win over all sources; None means not given.
+
+    Reads the environment and the file, and at the very first run writes a `worker_id` to the file. Raises one
+    ConfigError that names every wrong key, its value (unless secret) and what is allowed. Blocking; any thread.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as exc:
+        raise settings_errors.explained(exc, Settings, given) from None

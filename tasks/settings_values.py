@@ -1,0 +1,170 @@
+"""What people write for a setting, made into one form. Pure; each raises ValueError in words without the value."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from tasks.errors import ConfigError
+from tasks.sealing import KEY_BYTES, FleetKey
+
+OFF = "off"
+OFF_WORDS = frozenset({"off", "0", "false", "none", "no"})
+MIN_CONCURRENT, MAX_CONCURRENT = 1, 64
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ID_LONGEST = 100
+
+
+def endpoint(value: Any) -> str:
+    """A backend's endpoint: `""` (find it), `"off"`, or a URL without its last slash.
+
+    YAML reads a bare `off`, `no` or `false` as a boolean and `0` as a number: those mean off, too.
+    """
+    if value is None:
+        return ""
+    if value is False or value == 0:
+        return OFF
+    text = str(value).strip()
+    if text.lower() in OFF_WORDS:
+        return OFF
+    return text and http_url(text)
+
+
+def http_url(value: Any) -> str:
+    return _url(value, ("http", "https"))
+
+
+def ws_url(value: Any) -> str:
+    return _url(value, ("ws", "wss"))
+
+
+def _url(value: Any, schemes: tuple[str, ...]) -> str:
+    text = str(value).strip()
+    parts = urlsplit(text)
+    if parts.scheme not in schemes:
+        raise ValueError(f"it does not start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    _ = parts.port  # raises ValueError for a port that is none
+    return text.rstrip("/")
+
+
+def model_ids(value: Any) -> tuple[str, ...] | None:
+    """Model ids from JSON text, a list of ids, or a list of objects with an `id`. None and "" mean all."""
+    if isinstance(value, str):
+        value = _json(value) if value.strip() else None
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("it is not a list")  # noqa: TRY004  # pydantic takes ValueError
+    if not value:
+        raise ValueError("an empty list would serve nothing; leave it out to serve all models")
+    return _unique([_model_id(row) for row in value])
+
+
+def preload_ids(value: Any) -> tuple[str, ...]:
+    """Like `model_ids`, or ids joined by commas; nothing means none."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        value = [part for part in (p.strip() for p in value.split(",")) if part]
+    return (model_ids(value) or ()) if value else ()
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError("it is not JSON") from None
+
+
+def _model_id(row: Any) -> str:
+    found = row.get("id") if isinstance(row, dict) else row
+    if not isinstance(found, str) or not found.strip():
+        raise ValueError("an entry is neither an id nor an object with an `id`")
+    return found.strip()
+
+
+def _unique(ids: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(ids))
+
+
+def concurrency(value: Any) -> int | None:
+    """Clamped to 1–64; None and "" mean from free memory."""
+    number = optional(value)
+    if number is None:
+        return None
+    if isinstance(number, bool):
+        raise ValueError("it is not a whole number")  # noqa: TRY004  # pydantic takes ValueError
+    try:
+        return min(max(int(number), MIN_CONCURRENT), MAX_CONCURRENT)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("it is not a whole number") from None
+
+
+def optional(value: Any) -> Any:
+    """Text without anything in it means: not set."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def identifier(value: Any) -> str:
+    """A name that can stand in a queue's, a file's and a header's name."""
+    text = str(value).strip()
+    if len(text) > _ID_LONGEST:
+        raise ValueError(f"it is longer than {_ID_LONGEST} characters")
+    if not _ID.fullmatch(text):
+        raise ValueError("only letters, digits, `.`, `_` and `-` may stand in it")
+    return text
+
+
+def folder(value: Any) -> Path:
+    text = str(value).strip()
+    if not text:
+        raise ValueError("it is empty")
+    return Path(text).expanduser().absolute()
+
+
+def redis_url(value: Any) -> str:
+    text = str(value).strip()
+    parts = urlsplit(text)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("it does not start with redis://, rediss:// or unix://")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError("it names no host or socket")
+    _ = parts.port
+    return text
+
+
+def seed(value: Any) -> str:
+    """A private key: base64 of a 32-byte Ed25519 seed. The text of the error never holds any of it."""
+    text = _secret(value)
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("it is not base64; copy the key again as the console shows it") from None
+    if len(raw) != KEY_BYTES:
+        raise ValueError(f"it holds {len(raw)} bytes instead of {KEY_BYTES}")
+    return text
+
+
+def fleet_key(value: Any) -> str:
+    """One fleet key, base64."""
+    text = _secret(value)
+    try:
+        FleetKey.from_base64(text)
+    except ConfigError:
+        raise ValueError(f"it is not {KEY_BYTES} bytes in base64") from None
+    return text
+
+
+def fleet_key_list(value: Any) -> str:
+    """Fleet keys joined by commas."""
+    return ",".join(fleet_key(part) for part in _secret(value).split(",") if part.strip())
+
+
+def _secret(value: Any) -> str:
+    return (value.get_secret_value() if isinstance(value, SecretStr) else str(value)).strip()
