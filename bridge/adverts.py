@@ -1,0 +1,78 @@
+"""What the API is told about the fleet: workers, models, capacity. Each frame goes out only when it changed."""
+
+from __future__ import annotations
+
+from bridge.fleet import Fleet, WorkerView
+from bridge.protocol import Capacity, Models, WorkerAdvert, Workers, encode
+from tasks.contract import ModelInfo
+
+EVERY_S = 0.25
+
+
+def workers_frame(fleet: Fleet, *, draining: bool = False) -> Workers:
+    return Workers(workers=tuple(_advert(view, draining=draining) for view in _ordered(fleet)))
+
+
+def models_frame(fleet: Fleet) -> Models:
+    """Every model once, loaded if it is loaded anywhere; details from the first worker that has it."""
+    merged: dict[str, ModelInfo] = {}
+    for view in _ordered(fleet):
+        for model in view.info.models:
+            known = merged.setdefault(model.id, model)
+            if model.loaded and not known.loaded:
+                merged[model.id] = known.model_copy(update={"loaded": True})
+    return Models(models=tuple(merged[model_id] for model_id in sorted(merged)))
+
+
+def capacity_frame(fleet: Fleet, waiting: int) -> Capacity:
+    busy = sum(min(view.busy, view.info.slots_total) for view in fleet)
+    return Capacity(slots_total=fleet.slots, slots_busy=busy, waiting=waiting)
+
+
+class Adverts:
+    """Remembers what the API heard last."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+        self._next = 0.0
+
+    def forget(self) -> None:
+        """A new link: everything is news again."""
+        self._last.clear()
+        self._next = 0.0
+
+    def news(self, fleet: Fleet, *, waiting: int, draining: bool, now: float) -> list[str]:
+        """The frames that differ from the last ones, at most every EVERY_S."""
+        if now < self._next:
+            return []
+        self._next = now + EVERY_S
+        frames = {
+            "workers": encode(workers_frame(fleet, draining=draining)),
+            "models": encode(models_frame(fleet)),
+            "capacity": encode(capacity_frame(fleet, waiting)),
+        }
+        fresh = [text for name, text in frames.items() if self._last.get(name) != text]
+        self._last = frames
+        return fresh
+
+
+def _ordered(fleet: Fleet) -> list[WorkerView]:
+    return sorted(fleet, key=lambda view: view.id)
+
+
+def _advert(view: WorkerView, *, draining: bool) -> WorkerAdvert:
+    info = view.info
+    return WorkerAdvert(
+        id=info.worker_id,
+        name=info.name,
+        node=info.node,
+        version=info.version,
+        device=info.device,
+        role=info.role,
+        slots_total=info.slots_total,
+        slots_busy=min(view.busy, info.slots_total),
+        models=tuple(sorted(view.installed)),
+        draining=draining or view.draining,
+        labels=info.labels,
+        kids=info.kids,
+    )

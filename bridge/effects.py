@@ -1,0 +1,69 @@
+"""What the session wants done. It decides and returns these; the shells (client, dispatch, relay) carry them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tasks.contract import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this frame to the API."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Take a slot of one of the candidates (worker id, slots), in this order, and lay the job down.
+
+    Answer with `Session.taken`, `none_free` or `dispatch_failed`.
+    """
+
+    job: Job
+    candidates: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueue:
+    """The slot is held: send the message. Answer with `Session.enqueue_failed` when that does not work."""
+
+    job_id: str
+    attempt: int
+    model: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Free the slot of this attempt, so that its message, if any, finds nothing."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOnWorker:
+    """Tell the worker that runs this attempt to stop."""
+
+    worker_id: str
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """Events are missing: read the replay stream again, `full` from its beginning, else from the last safe place."""
+
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SweepWorker:
+    """This worker's lease ran out: clear what it left in Redis, unless it is back."""
+
+    worker_id: str
+
+
+Effect = Send | Acquire | Enqueue | Release | CancelOnWorker | Heal | SweepWorker

@@ -1,0 +1,167 @@
+"""The fleet as this bridge sees it: heartbeats in, who is alive and how full out. Pure, single writer.
+
+A lease is judged by when a heartbeat was *received* (monotonic), so clocks of other hosts do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from tasks.contract import WorkerInfo
+from tasks.keys import WORKER_LEASE_S
+
+_BEATS = 2  # a heartbeat on its way may be older than what we just saw; the second one is not
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A worker said goodbye."""
+
+    worker_id: str
+
+
+@dataclass(slots=True, eq=False)
+class WorkerView:
+    """One serving process. `held`: our jobs that hold one of its slots, with their model.
+
+    `ran`: models it just ran, with the number of heartbeats to go until only those say whether they are loaded.
+    """
+
+    info: WorkerInfo
+    seen: float
+    held: dict[str, str] = field(default_factory=dict)
+    installed: frozenset[str] = frozenset()
+    loaded: frozenset[str] = frozenset()
+    ran: dict[str, int] = field(default_factory=dict)
+    told_to_drain: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.info.worker_id
+
+    @property
+    def busy(self) -> int:
+        """Slots in use, as far as we or the worker know (other bridges use them too)."""
+        return max(len(self.held), self.info.slots_busy)
+
+    @property
+    def free(self) -> int:
+        """Slots we may try for. Ours alone count: a heartbeat is up to a second old, and `acquire` decides anyway."""
+        return self.info.slots_total - len(self.held)
+
+    @property
+    def draining(self) -> bool:
+        return self.told_to_drain or self.info.draining
+
+    def is_loading(self, model: str) -> bool:
+        """The model is on its way into memory, or there although no heartbeat has said so yet."""
+        return model not in self.loaded and (model in self.ran or model in self.held.values())
+
+    def beat(self, now: float) -> None:
+        self.seen = now
+        if self.ran:
+            self.ran = {model: left - 1 for model, left in self.ran.items() if left > 1}
+
+    def take_in(self, info: WorkerInfo) -> None:
+        self.info = info
+        self.installed = frozenset(model.id for model in info.models)
+        self.loaded = frozenset(model.id for model in info.models if model.loaded)
+
+
+class Fleet:
+    """All live workers, and which of our jobs hold whose slots. `freed` counts the slots given back."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, WorkerView] = {}
+        self._holder: dict[str, str] = {}
+        self.freed = 0
+
+    def __iter__(self) -> Iterator[WorkerView]:
+        return iter(self._workers.values())
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def get(self, worker_id: str) -> WorkerView | None:
+        return self._workers.get(worker_id)
+
+    def is_new_process(self, info: WorkerInfo) -> bool:
+        """Whether this heartbeat comes from another process than the one we knew under the id."""
+        known = self._workers.get(info.worker_id)
+        return known is not None and known.info.epoch != info.epoch
+
+    def upsert(self, info: WorkerInfo, now: float) -> bool:
+        """Take a heartbeat in. True when it says something new."""
+        view = self._workers.get(info.worker_id)
+        if view is None:
+            view = self._workers[info.worker_id] = WorkerView(info, now)
+        elif view.info == info:
+            view.beat(now)
+            return False
+        view.beat(now)
+        view.take_in(info)
+        return True
+
+    def remove(self, worker_id: str) -> None:
+        """Forget a worker; the jobs that held its slots hold nothing now."""
+        view = self._workers.pop(worker_id, None)
+        for job_id in view.held if view else ():
+            self._holder.pop(job_id, None)
+
+    def lapsed(self, now: float) -> list[str]:
+        return [view.id for view in self if now - view.seen > WORKER_LEASE_S]
+
+    def renew_all(self, now: float) -> None:
+        """Start every lease anew: it was us, or Redis, who did not listen."""
+        for view in self:
+            view.seen = now
+
+    def drain(self, worker_id: str) -> bool:
+        view = self._workers.get(worker_id)
+        if view is None:
+            return False
+        view.told_to_drain = True
+        return True
+
+    def hold(self, job_id: str, worker_id: str, model: str) -> None:
+        """The job holds one of the worker's slots now, and no other."""
+        self.drop(job_id)
+        view = self._workers.get(worker_id)
+        if view is not None:
+            view.held[job_id] = model
+            self._holder[job_id] = worker_id
+
+    def drop(self, job_id: str) -> None:
+        holder = self._workers.get(self._holder.pop(job_id, ""))
+        if holder is not None:
+            holder.held.pop(job_id, None)
+            self.freed += 1
+
+    def ran(self, worker_id: str, model: str) -> None:
+        """The worker ran this model just now."""
+        view = self._workers.get(worker_id)
+        if view is not None:
+            view.ran[model] = _BEATS
+
+    @property
+    def slots(self) -> int:
+        return sum(view.info.slots_total for view in self)
+
+
+def decode_fleet(message: bytes | str) -> WorkerInfo | Gone | None:
+    """A message of the fleet channel; None for one this version does not understand."""
+    try:
+        data = json.loads(message)
+        if isinstance(data, dict) and "gone" in data:
+            return Gone(str(data["gone"]))
+        return WorkerInfo.model_validate(data)
+    except (ValueError, ValidationError):
+        return None
+
+
+def models_of(workers: Iterable[WorkerView]) -> frozenset[str]:
+    return frozenset[str]().union(*(view.installed for view in workers))

@@ -1,0 +1,148 @@
+"""The bridge's record of a job, from `accepted` to its end, and the table of all of them.
+
+    ┌──────────────── attempt lost, no slot free ───────────────┐
+    ▼                                                           │
+WAITING ──released──► ACQUIRING ──slot held──► DISPATCHED ──claimed──► RUNNING
+    └───────────────────────┴──────── ENDED ◄────────┴─────────────────┘
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bridge.outbox import Outbox
+from bridge.protocol import JobFrame
+from tasks.logs import event
+
+log = logging.getLogger("pendra.bridge")
+
+RETAIN_S = 30.0
+RETAIN_JOBS = 4096
+RETAIN_CHARS = 16 * 1024 * 1024
+
+
+class JobState(StrEnum):
+    WAITING = "waiting"
+    ACQUIRING = "acquiring"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Outcome(StrEnum):
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_NEXT: dict[JobState, frozenset[JobState]] = {
+    JobState.WAITING: frozenset({JobState.ACQUIRING, JobState.ENDED}),
+    JobState.ACQUIRING: frozenset({JobState.WAITING, JobState.DISPATCHED, JobState.ENDED}),
+    JobState.DISPATCHED: frozenset({JobState.WAITING, JobState.RUNNING, JobState.ENDED}),
+    JobState.RUNNING: frozenset({JobState.WAITING, JobState.ENDED}),
+    JobState.ENDED: frozenset(),
+}
+
+
+@dataclass(slots=True, eq=False)
+class JobRecord:
+    """One accepted job. Times are monotonic seconds; only `move` changes `state`.
+
+    `next_seq` is the seq of the next event to take; what the API got ends just before it. `tokens` are the ids
+    whose text was delivered: what a later attempt continues after. `losses` counts attempts that a worker lost,
+    `refusals` those that Redis would not take, and `stopped` is the last attempt known to be over or told to stop.
+    """
+
+    frame: JobFrame = field(repr=False)
+    arrived: float
+    deadline: float | None = None
+    state: JobState = JobState.WAITING
+    outcome: Outcome | None = None
+    attempt: int = 0
+    losses: int = 0
+    refusals: int = 0
+    stopped: int = -1
+    next_seq: int = 0
+    seen_seq: int = -1
+    streamed: bool = False
+    tokens: list[int] = field(default_factory=list, repr=False)
+    worker_id: str = ""
+    worker_name: str = ""
+    avoid: str = ""
+    shared_queue: bool = False
+    dispatched: float | None = None
+    ended: float = 0.0
+    outbox: Outbox = field(default_factory=Outbox, repr=False)
+
+    @property
+    def id(self) -> str:
+        return self.frame.job_id
+
+    @property
+    def last_seq(self) -> int:
+        return self.next_seq - 1
+
+
+def move(record: JobRecord, state: JobState, **fields: object) -> None:
+    """The one place where a job changes state. A step the picture does not allow is a bug: RuntimeError."""
+    if state not in _NEXT[record.state]:
+        raise RuntimeError(f"job {record.id} cannot go from {record.state} to {state}")
+    record.state = state
+    level = logging.INFO if state is JobState.ENDED else logging.DEBUG
+    event(log, level, f"job.{state}", job_id=record.id, attempt=record.attempt, **fields)
+
+
+class JobTable:
+    """Open jobs, and for a while the ended ones whose last frames the API has not acknowledged."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, JobRecord] = {}
+        self.ended: OrderedDict[str, JobRecord] = OrderedDict()
+        self._ended_chars = 0
+
+    def get(self, job_id: str) -> JobRecord | None:
+        return self.open.get(job_id) or self.ended.get(job_id)
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        yield from self.open.values()
+        yield from self.ended.values()
+
+    def add(self, record: JobRecord) -> None:
+        self.open[record.id] = record
+
+    def retire(self, record: JobRecord, now: float) -> None:
+        """The job ended: keep its unsent tail, drop its request."""
+        del self.open[record.id]
+        record.ended = now
+        record.frame = record.frame.model_copy(update={"body": {}})
+        record.tokens.clear()
+        self.ended[record.id] = record
+        self._ended_chars += record.outbox.chars
+        while len(self.ended) > RETAIN_JOBS or self._ended_chars > RETAIN_CHARS:
+            self.forget(next(iter(self.ended)))
+
+    def ack(self, job_id: str, seq: int) -> None:
+        record = self.get(job_id)
+        if record is None:
+            return
+        if record.state is JobState.ENDED and seq >= record.last_seq:
+            self.forget(job_id)
+        elif record.state is not JobState.ENDED:
+            record.outbox.ack(seq)
+
+    def forget(self, job_id: str) -> None:
+        record = self.ended.pop(job_id, None)
+        if record is not None:
+            self._ended_chars -= record.outbox.chars
+
+    def sweep(self, now: float) -> None:
+        """Forget what ended longer than RETAIN_S ago. Not to be called while the link is down."""
+        while self.ended:
+            oldest = next(iter(self.ended.values()))
+            if now - oldest.ended < RETAIN_S:
+                return
+            self.forget(oldest.id)

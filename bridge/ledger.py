@@ -1,0 +1,177 @@
+"""All the session's state, and the few moves a job can make. Every rule about *when* is in `session` and `stream`.
+
+A job's slot is counted in `fleet` from the moment it is released until its attempt is over; its tenant's share in
+`scheduler` for the same time. Keeping these three in step is what this class is for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bridge import replies
+from bridge.admission import Rates
+from bridge.effects import Acquire, CancelOnWorker, Effect, Release, Send
+from bridge.fleet import Fleet
+from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
+from bridge.outbox import Outbox, Sent
+from bridge.placement import need_of
+from bridge.protocol import JobFrame
+from bridge.scheduler import Go, Scheduler, Waiting
+from bridge.supervision import Due, Timer, Timers, may_run_again
+from tasks.contract import Finished, Job
+from tasks.errors import PendraError, WorkerError
+
+
+class Ledger:
+    """Not thread-safe; the session is its only user. What is to be done outside gathers in `effects`."""
+
+    def __init__(self, bridge_id: str, wall: Callable[[], float] = time.time) -> None:
+        self.bridge_id = bridge_id
+        self.jobs = JobTable()
+        self.fleet = Fleet()
+        self.scheduler = Scheduler(self.fleet)
+        self.timers = Timers()
+        self.rates = Rates()
+        self.effects: list[Effect] = []
+        self.linked = False
+        self._wall = wall
+
+    def send(self, text: str) -> None:
+        """A frame for the API; while the link is down it is only in the job's outbox, if it belongs to a job."""
+        if self.linked:
+            self.effects.append(Send(text))
+
+    def deliver(self, record: JobRecord, text: str) -> None:
+        """The job's next frame."""
+        record.outbox.add(Sent(record.next_seq, text, chunk=False))
+        record.next_seq += 1
+        self.send(text)
+
+    # ---------------------------------------------------------------- a job's life
+
+    def open(self, frame: JobFrame, now: float) -> JobRecord:
+        remaining = self.remaining(frame)
+        deadline = None if remaining is None else now + remaining
+        record = JobRecord(frame, arrived=now, deadline=deadline)
+        self.jobs.add(record)
+        if deadline is not None:
+            self.timers.set(deadline, Timer(record.id, Due.DEADLINE))
+        return record
+
+    def remaining(self, frame: JobFrame) -> float | None:
+        """Seconds to the job's deadline, None when it has none."""
+        return None if frame.deadline is None else frame.deadline - self._wall()
+
+    def wait(self, record: JobRecord, *, first: bool = False, blocked_until: float = 0.0) -> None:
+        frame = record.frame
+        waiting = Waiting(record.id, need_of(frame), frame.tenant, frame.priority, record.arrived, record.avoid)
+        self.scheduler.add(waiting, first=first, blocked_until=blocked_until)
+
+    def go(self, released: Go) -> None:
+        record = self.jobs.open[released.job_id]
+        record.shared_queue = released.plan.shared
+        move(record, JobState.ACQUIRING)
+        self.effects.append(Acquire(self._job(record), released.plan.candidates))
+
+    def put_back(self, record: JobRecord, blocked_until: float) -> None:
+        """The attempt got no slot: wait again, same attempt."""
+        self._drop_slot(record)
+        move(record, JobState.WAITING)
+        self.wait(record, first=True, blocked_until=blocked_until)
+
+    def run_again(self, record: JobRecord, *, avoid: str = "", blocked_until: float = 0.0) -> None:
+        """Give this attempt up; the next one waits at the head of the queue."""
+        self._stop(record, give_back=True)
+        record.attempt += 1
+        record.avoid = avoid
+        record.worker_id = record.worker_name = ""
+        record.seen_seq = record.next_seq - 1
+        move(record, JobState.WAITING, avoid=avoid)
+        self.wait(record, first=True, blocked_until=blocked_until)
+
+    def lose(self, record: JobRecord, problem: PendraError, now: float) -> None:
+        """A worker lost the attempt: once more elsewhere, or, when the reader already has some of it, an error."""
+        record.losses += 1
+        if may_run_again(record):
+            self.run_again(record, avoid=record.worker_id)
+        else:
+            self.fail(record, problem, now, give_back=True)
+
+    def finish(self, record: JobRecord, event: Finished, now: float) -> None:
+        view = self.fleet.get(record.worker_id)
+        try:
+            result = replies.result(record, event, view.info.version if view else "")
+        except WorkerError as problem:
+            self.fail(record, problem, now)
+            return
+        usage = replies.usage(record, event)
+        record.outbox.add(Sent(record.next_seq, usage, chunk=False))
+        self.send(usage)
+        self.deliver(record, result)
+        self.fleet.ran(record.worker_id, record.frame.model)
+        if record.dispatched is not None:
+            self.rates.served(now - record.dispatched)
+        self._end(record, Outcome.FINISHED, now)
+
+    def fail(
+        self, record: JobRecord, problem: PendraError, now: float, *, give_back: bool = False, seq: int | None = None
+    ) -> None:
+        """End with an error. `seq`: for an API that misses what we cannot replay any more, the seq it expects."""
+        worker = (record.worker_id, record.worker_name)
+        self._stop(record, give_back=give_back)
+        if seq is not None:
+            record.outbox, record.next_seq = Outbox(), seq
+        self.deliver(record, replies.error(record.id, record.next_seq, problem, worker))
+        self._end(record, Outcome.FAILED, now, code=problem.code)
+
+    def cancel(self, record: JobRecord, now: float) -> None:
+        """Nobody reads the answer: stop it where it is. Nothing more is sent for it."""
+        self._stop(record)
+        self._end(record, Outcome.CANCELLED, now)
+
+    def stop_stale(self, record: JobRecord, worker_id: str, attempt: int) -> None:
+        """Something arrived from an attempt that was given up: make sure, once, that its worker knows."""
+        if record.stopped < attempt:
+            record.stopped = attempt
+            self.effects.append(CancelOnWorker(worker_id, record.id, attempt))
+
+    # ---------------------------------------------------------------- parts of these
+
+    def _stop(self, record: JobRecord, *, give_back: bool = False) -> None:
+        """End the attempt in Redis and on the worker. `give_back`: its worker may be unable to free the slot."""
+        if record.state is JobState.WAITING:
+            self.scheduler.remove(record.id)
+            return
+        if record.state is JobState.RUNNING and record.stopped < record.attempt:
+            record.stopped = record.attempt
+            self.effects.append(CancelOnWorker(record.worker_id, record.id, record.attempt))
+        if record.state is JobState.DISPATCHED or (record.state is JobState.RUNNING and give_back):
+            self.effects.append(Release(record.id, record.attempt))
+        self._drop_slot(record)
+
+    def _drop_slot(self, record: JobRecord) -> None:
+        self.fleet.drop(record.id)
+        self.scheduler.settled(record.frame.tenant)
+
+    def _end(self, record: JobRecord, outcome: Outcome, now: float, **fields: object) -> None:
+        if outcome is Outcome.FINISHED:
+            self._drop_slot(record)
+        record.outcome = outcome
+        move(record, JobState.ENDED, outcome=str(outcome), worker_id=record.worker_id, **fields)
+        self.jobs.retire(record, now)
+
+    def _job(self, record: JobRecord) -> Job:
+        frame = record.frame
+        return Job(
+            job_id=frame.job_id,
+            attempt=record.attempt,
+            kind=frame.kind,
+            model=frame.model,
+            stream=frame.stream,
+            body=frame.body,
+            created=frame.created,
+            bridge_id=self.bridge_id,
+            deadline=frame.deadline,
+            first_seq=record.next_seq,
+        )

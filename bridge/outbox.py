@@ -1,0 +1,54 @@
+"""What the API has not acknowledged yet of one job: kept for the replay after a reconnect, bounded."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+LIMIT_CHARS = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One item: `text` is a ready frame, or, when `chunk`, one event of a chunk frame."""
+
+    seq: int
+    text: str
+    chunk: bool
+
+
+class Outbox:
+    """Frames of one job in seq order. Over the limit the oldest go; `after` then says that they are missing."""
+
+    __slots__ = ("_dropped", "_items", "_limit", "chars")
+
+    def __init__(self, limit: int = LIMIT_CHARS) -> None:
+        self._items: deque[Sent] = deque()
+        self._dropped = -1
+        self._limit = limit
+        self.chars = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, item: Sent) -> None:
+        self._items.append(item)
+        self.chars += len(item.text)
+        while self.chars > self._limit and len(self._items) > 1:
+            self._dropped = self._pop()
+
+    def ack(self, seq: int) -> None:
+        """The API has everything up to and including `seq`."""
+        while self._items and self._items[0].seq <= seq:
+            self._pop()
+
+    def after(self, seq: int) -> list[Sent] | None:
+        """Everything later than `seq`, or None when some of that was dropped."""
+        if seq < self._dropped:
+            return None
+        return [item for item in self._items if item.seq > seq]
+
+    def _pop(self) -> int:
+        item = self._items.popleft()
+        self.chars -= len(item.text)
+        return item.seq

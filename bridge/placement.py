@@ -1,0 +1,133 @@
+"""Which worker may take a job, and through which queue. Pure functions over the fleet.
+
+1. A pin: that worker only, through its own queue.
+2. The model is loaded somewhere with a free slot: those workers, least loaded first, through the model's queue.
+3. It is being loaded somewhere: join there while slots last, else wait. One burst never loads a model twice.
+4. Loaded but full everywhere: load it on one more worker that has it installed and is idle.
+5. Loaded nowhere: load it on one worker, preferably an idle one with nothing in memory.
+
+Jobs that demand something of a worker (labels, a private-inference key) go through worker queues, because anybody
+who has the model consumes the model's queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.fleet import Fleet, WorkerView, models_of
+from bridge.protocol import JobFrame
+from tasks.errors import NotFoundError, PendraError, UnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a job demands of a worker. Jobs with equal needs wait in one lane."""
+
+    model: str
+    pin: str | None = None
+    kids: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+
+    @property
+    def only_some(self) -> bool:
+        return bool(self.kids or self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Try these (worker id, slots), in this order. `shared`: through the model's queue, else the worker's own."""
+
+    candidates: tuple[tuple[str, int], ...]
+    shared: bool
+
+
+def need_of(frame: JobFrame) -> Need:
+    sealed = frame.body.get("pendra_encrypted")
+    kids = _kids(sealed) if isinstance(sealed, dict) else frozenset[str]()
+    return Need(frame.model, frame.pin, kids, frozenset(frame.labels))
+
+
+def _kids(envelope: dict[str, Any]) -> frozenset[str]:
+    recipients = envelope.get("recipients")
+    if not isinstance(recipients, list):
+        return frozenset()
+    return frozenset(str(r["kid"]) for r in recipients if isinstance(r, dict) and "kid" in r)
+
+
+def eligible(need: Need, fleet: Fleet) -> list[WorkerView]:
+    """Workers that may run the job, busy or not."""
+    return [view for view in fleet if not view.draining and _fits(need, view)]
+
+
+def _fits(need: Need, view: WorkerView) -> bool:
+    return (
+        need.model in view.installed
+        and (need.pin is None or need.pin == view.id)
+        and (not need.kids or not need.kids.isdisjoint(view.info.kids))
+        and need.labels.issubset(view.info.labels)
+    )
+
+
+def refusal(need: Need, fleet: Fleet) -> PendraError | None:
+    """Why nobody in the fleet could ever run this, or None. In the client's words."""
+    serving = [view for view in fleet if view.info.slots_total > 0]
+    if not serving:
+        return UnavailableError("no worker is connected; start one with `pendra worker`")
+    if need.pin is not None:
+        return _pin_refusal(need.pin, need.model, fleet)
+    if need.model not in models_of(serving):
+        return NotFoundError(f"no worker has the model '{need.model}'; GET /api/v1/models lists what is served")
+    if need.kids and not any(need.kids.intersection(view.info.kids) for view in serving):
+        return UnavailableError(
+            "no connected worker holds a key this request was encrypted to; fetch the key again and retry",
+            code="no_private_inference_worker",
+        )
+    if not eligible(need, fleet):
+        return UnavailableError(f"every worker that could run '{need.model}' is draining or lacks a required label")
+    return None
+
+
+def _pin_refusal(pin: str, model: str, fleet: Fleet) -> PendraError | None:
+    view = fleet.get(pin)
+    if view is None:
+        return NotFoundError(f"the pinned worker '{pin}' is not connected", code="worker_not_found")
+    if model not in view.installed:
+        return NotFoundError(f"the pinned worker '{pin}' does not have '{model}'", code="model_not_installed")
+    if view.draining:
+        return UnavailableError(f"the pinned worker '{pin}' is draining and takes no new jobs", code="draining")
+    return None
+
+
+def plan(need: Need, fleet: Fleet, avoid: str = "") -> Plan | None:
+    """Where the job can go now, or None: wait. `avoid` is tried last."""
+    able = eligible(need, fleet)
+    warm = [view for view in able if need.model in view.loaded]
+    if need.pin is not None:
+        return _own_queue(able, avoid)
+    if ready := _free(warm):
+        ordered = _least_loaded(ready, avoid)
+        return Plan(tuple((v.id, v.info.slots_total) for v in ordered), shared=not need.only_some)
+    if loading := [view for view in able if view.is_loading(need.model)]:
+        return _own_queue(loading, avoid)
+    cold = [view for view in able if need.model not in view.loaded]
+    if warm:
+        return _own_queue([view for view in cold if not view.busy], avoid)
+    return _own_queue(cold, avoid)
+
+
+def _own_queue(views: Iterable[WorkerView], avoid: str) -> Plan | None:
+    ordered = _least_loaded(_free(views), avoid)
+    return Plan(((ordered[0].id, ordered[0].info.slots_total),), shared=False) if ordered else None
+
+
+def _free(views: Iterable[WorkerView]) -> list[WorkerView]:
+    return [view for view in views if view.free > 0]
+
+
+def _least_loaded(views: Iterable[WorkerView], avoid: str) -> list[WorkerView]:
+    def rank(view: WorkerView) -> tuple[bool, float, int, str]:
+        return view.id == avoid, view.busy / view.info.slots_total, len(view.loaded), view.id
+
+    return sorted(views, key=rank)

@@ -1,0 +1,39 @@
+"""What the bridge itself has to tell a client, in words. They travel as data (`replies.error`), none is raised."""
+
+from __future__ import annotations
+
+from bridge.supervision import Due
+from tasks.errors import BadRequestError, JobTimeoutError, PendraError, UnavailableError, WorkerError
+
+DRAINING = UnavailableError("this bridge is draining and takes no new jobs", code="draining")
+STOPPING = UnavailableError("the bridge was stopped while it held this request; send it again", code="draining")
+NO_WORKER = UnavailableError("every worker that could run this request went away; try again later")
+NO_REDIS = UnavailableError("the job queue (Redis) does not answer; try again later", code="redis_unavailable")
+NO_BLOBS = BadRequestError(
+    "this build takes no binary parts (audio, image uploads) yet", code="unsupported_content", param="blobs"
+)
+NO_INSTALL = PendraError(
+    "this build does not install or remove models through the API; put the GGUF into the models directory",
+    code="install_unavailable",
+)
+UNKNOWN_JOB = WorkerError("the bridge was restarted and lost this request", code="worker_lost")
+TRIMMED = WorkerError("more was produced while the link was down than the bridge keeps", code="stream_gap")
+GAP = WorkerError(
+    "a part of the reply was lost between worker and bridge and could not be read again", code="stream_gap"
+)
+UNCLAIMED = WorkerError("no worker picked this request up in time", code="worker_lost")
+SILENT = WorkerError("the worker went silent after Redis was restarted", code="worker_lost")
+
+
+def worker_lost(worker_id: str) -> WorkerError:
+    return WorkerError(f"the worker '{worker_id}' stopped while it ran this request", code="worker_lost")
+
+
+def attempt_lost(due: Due, worker_id: str) -> WorkerError:
+    """What a timer that came up says about the attempt."""
+    return {Due.CLAIM: UNCLAIMED, Due.SILENT: SILENT}.get(due) or worker_lost(worker_id)
+
+
+def too_late(*, running: bool) -> JobTimeoutError:
+    where = "while it was running" if running else "while it waited for a free worker"
+    return JobTimeoutError(f"the request's deadline passed {where}", code="deadline_exceeded")

@@ -1,0 +1,297 @@
+"""The bridge's session: everything that happens goes in, what is to be done comes out. Sans-I/O.
+
+Inputs are frames of the API, event batches and heartbeats from the relay, results of dispatch, the state of both
+links, and time (`tick`). Every input returns the effects to carry out, in order. Times are monotonic seconds.
+One thread (the event loop) calls it; no input blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from bridge import problems, replies
+from bridge.admission import Queueing, admission
+from bridge.adverts import Adverts
+from bridge.effects import Effect, Enqueue, Release
+from bridge.fleet import Gone
+from bridge.jobs import JobRecord, JobState, move
+from bridge.ledger import Ledger
+from bridge.placement import eligible, need_of, plan, refusal
+from bridge.protocol import (
+    Ack,
+    ApiFrame,
+    Cancel,
+    Drain,
+    Install,
+    JobFrame,
+    JobMark,
+    Resume,
+    Uninstall,
+    Welcome,
+    encode,
+)
+from bridge.scheduler import RETRY_S
+from bridge.stream import Stream
+from bridge.supervision import CLAIM_S, REDIS_GRACE_S, Due, Timer
+from bridge.watch import Watch
+from tasks import keys
+from tasks.contract import WorkerInfo
+from tasks.errors import PendraError
+from tasks.events import Envelope
+from tasks.logs import event
+from tasks.sealing import Opener
+
+log = logging.getLogger("pendra.bridge")
+
+MAX_WAITING = 1000
+MAX_REFUSALS = 5
+REFUSED_RETRY_S = 0.5
+
+
+class Session:
+    """One bridge. `bridge_id` names its channel and stream; `wall` is the clock that deadlines are in."""
+
+    def __init__(
+        self,
+        bridge_id: str,
+        opener: Opener,
+        *,
+        max_waiting: int = MAX_WAITING,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = Ledger(bridge_id, wall)
+        self._stream = Stream(self._ledger, opener)
+        self._watch = Watch(self._ledger)
+        self._adverts = Adverts()
+        self._max_waiting = max_waiting
+        self._draining = False
+
+    @property
+    def open_jobs(self) -> int:
+        return len(self._ledger.jobs.open)
+
+    @property
+    def linked(self) -> bool:
+        return self._ledger.linked
+
+    # ---------------------------------------------------------------- from the API
+
+    def frame(self, frame: ApiFrame, now: float) -> list[Effect]:
+        match frame:
+            case JobFrame():
+                self._take(frame, now)
+            case Cancel():
+                self._cancel(frame.job_id, now)
+            case Ack():
+                self._ledger.jobs.ack(frame.job_id, frame.seq)
+            case Drain(worker_id=None):
+                return self.drain(now)
+            case Drain(worker_id=str(worker_id)):
+                self._ledger.fleet.drain(worker_id)
+            case Install() | Uninstall():
+                self._ledger.send(replies.error(frame.request_id, 0, problems.NO_INSTALL))
+            case _:
+                event(log, logging.WARNING, "frame.unexpected", frame=frame.type)
+        return self._flush(now)
+
+    def welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
+        """The link is up: say what we hold, cancel what the API forgot, replay what it missed."""
+        ledger = self._ledger
+        ledger.linked = True
+        wanted = {mark.job_id: mark.seq for mark in welcome.resume}
+        for record in [r for r in ledger.jobs.open.values() if r.id not in wanted]:
+            ledger.cancel(record, now)
+        for job_id in [job_id for job_id in ledger.jobs.ended if job_id not in wanted]:
+            ledger.jobs.forget(job_id)
+        ledger.send(encode(Resume(jobs=tuple(JobMark(job_id=r.id, seq=r.last_seq) for r in ledger.jobs))))
+        for job_id, seq in wanted.items():
+            self._replay(job_id, seq, now)
+        self._adverts.forget()
+        event(log, logging.INFO, "link.up", resumed=len(wanted), open_jobs=self.open_jobs)
+        return self._flush(now)
+
+    def unlinked(self) -> None:
+        """The link is down: jobs go on, their frames wait."""
+        if self._ledger.linked:
+            event(log, logging.WARNING, "link.down", open_jobs=self.open_jobs)
+        self._ledger.linked = False
+
+    # ---------------------------------------------------------------- from the relay
+
+    def events(self, batch: Sequence[Envelope], now: float) -> list[Effect]:
+        freed = self._ledger.fleet.freed
+        self._stream.take(batch, now)
+        return self._flush(now, release=self._ledger.fleet.freed != freed)
+
+    def fleet_news(self, news: WorkerInfo | Gone, now: float) -> list[Effect]:
+        if isinstance(news, Gone):
+            self._watch.lose_worker(news.worker_id, "worker.gone", now)
+        else:
+            if self._ledger.fleet.is_new_process(news):
+                self._watch.lose_worker(news.worker_id, "worker.restarted", now)
+            if self._ledger.fleet.get(news.worker_id) is None:
+                event(log, logging.INFO, "worker.joined", worker_id=news.worker_id, slots=news.slots_total)
+            self._ledger.fleet.upsert(news, now)
+        return self._flush(now)
+
+    def redis_lost(self, now: float) -> None:
+        """Redis does not answer: nothing is released, and no lease is judged."""
+        self._watch.redis_lost(now)
+
+    def redis_back(self, now: float, *, data_lost: bool) -> list[Effect]:
+        """Redis answers. `data_lost`: it is another server process, so queues, slots and streams are gone."""
+        self._watch.redis_back(now, data_lost=data_lost)
+        return self._flush(now)
+
+    def heal_started(self) -> None:
+        self._stream.heal_started()
+
+    def healed(self, now: float, *, full: bool) -> list[Effect]:
+        self._stream.healed(full=full, now=now)
+        return self._flush(now)
+
+    # ---------------------------------------------------------------- from dispatch
+
+    def taken(self, job_id: str, attempt: int, worker_id: str, now: float) -> list[Effect]:
+        """The attempt holds a slot of this worker; enqueue it, or give the slot back when nobody wants it now."""
+        record = self._acquiring(job_id, attempt)
+        if record is None:
+            self._ledger.effects.append(Release(job_id, attempt))
+            return self._flush(now)
+        record.dispatched = now
+        record.worker_id = worker_id
+        self._ledger.fleet.hold(job_id, worker_id, record.frame.model)
+        queue = keys.model_queue(record.frame.model) if record.shared_queue else keys.worker_queue(worker_id)
+        move(record, JobState.DISPATCHED, worker_id=worker_id)
+        self._ledger.timers.set(now + CLAIM_S, Timer(job_id, Due.CLAIM, attempt))
+        self._ledger.effects.append(Enqueue(job_id, attempt, record.frame.model, queue))
+        return self._flush(now)
+
+    def none_free(self, job_id: str, attempt: int, now: float) -> list[Effect]:
+        """Another bridge was faster; the lane is tried again in a moment."""
+        record = self._acquiring(job_id, attempt)
+        if record is not None:
+            self._ledger.put_back(record, blocked_until=now + RETRY_S)
+        return self._flush(now)
+
+    def dispatch_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
+        """Redis did not take the job, or did and could not say so: the slot, if any, is given back."""
+        self._ledger.effects.append(Release(job_id, attempt))
+        record = self._acquiring(job_id, attempt)
+        if record is not None and not self._refused(record, now):
+            self._ledger.put_back(record, blocked_until=now + REFUSED_RETRY_S)
+        return self._flush(now)
+
+    def enqueue_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
+        """The slot is held but the message was not (or may not have been) sent."""
+        record = self._ledger.jobs.open.get(job_id)
+        if record is None or record.state is not JobState.DISPATCHED or record.attempt != attempt:
+            return []
+        if not self._refused(record, now):
+            self._ledger.run_again(record, blocked_until=now + REFUSED_RETRY_S)
+        return self._flush(now)
+
+    # ---------------------------------------------------------------- time and the end
+
+    def tick(self, now: float) -> list[Effect]:
+        """Leases, timers, waiting jobs, adverts. Call about every 50 ms."""
+        self._watch.tick(now)
+        if self._ledger.linked:
+            self._ledger.jobs.sweep(now)
+        return self._flush(now)
+
+    def drain(self, now: float) -> list[Effect]:
+        """Take no new jobs; what is here goes on."""
+        self._draining = True
+        event(log, logging.INFO, "bridge.draining", open_jobs=self.open_jobs)
+        return self._flush(now)
+
+    def shutdown(self, now: float) -> list[Effect]:
+        """The grace is over: end what is still open with an error, and stop it on the workers."""
+        for record in list(self._ledger.jobs.open.values()):
+            self._ledger.fail(record, problems.STOPPING, now)
+        return self._flush(now)
+
+    # ---------------------------------------------------------------- rules
+
+    def _take(self, frame: JobFrame, now: float) -> None:
+        known = self._ledger.jobs.get(frame.job_id)
+        if known is not None:
+            event(log, logging.WARNING, "job.repeated", job_id=frame.job_id, state=str(known.state))
+            return
+        problem = self._objection(frame, now)
+        record = self._ledger.open(frame, now)
+        if problem is not None:
+            self._ledger.fail(record, problem, now)
+            return
+        self._ledger.send(replies.accepted(record, self._ledger.scheduler.depth))
+        self._ledger.wait(record)
+
+    def _objection(self, frame: JobFrame, now: float) -> PendraError | None:
+        """Why the job is not taken. Pure but for reading the state."""
+        if self._draining:
+            return problems.DRAINING
+        if frame.blobs:
+            return problems.NO_BLOBS
+        if self._watch.redis_gone_for(now) > REDIS_GRACE_S:
+            return problems.NO_REDIS
+        need, ledger = need_of(frame), self._ledger
+        if (problem := refusal(need, ledger.fleet)) is not None:
+            return problem
+        queue = Queueing(
+            depth=ledger.scheduler.depth,
+            ahead=ledger.scheduler.ahead_of(need),
+            slots=sum(view.info.slots_total for view in eligible(need, ledger.fleet)),
+            max_depth=self._max_waiting,
+            can_go_now=plan(need, ledger.fleet) is not None,
+        )
+        return admission(queue, ledger.rates, ledger.remaining(frame))
+
+    def _cancel(self, job_id: str, now: float) -> None:
+        record = self._ledger.jobs.open.get(job_id)
+        if record is not None:
+            self._ledger.cancel(record, now)
+
+    def _replay(self, job_id: str, seq: int, now: float) -> None:
+        ledger = self._ledger
+        record = ledger.jobs.get(job_id)
+        if record is None:
+            ledger.send(replies.error(job_id, seq + 1, problems.UNKNOWN_JOB))
+            return
+        missed = record.outbox.after(seq)
+        if missed is None and record.state is not JobState.ENDED:
+            ledger.fail(record, problems.TRIMMED, now, seq=seq + 1)
+        elif missed is None:
+            ledger.send(replies.error(job_id, seq + 1, problems.TRIMMED))
+        else:
+            for text in replies.replayed(missed):
+                ledger.send(text)
+
+    def _refused(self, record: JobRecord, now: float) -> bool:
+        """Count one more refusal by Redis; too many end the job."""
+        record.refusals += 1
+        if record.refusals <= MAX_REFUSALS:
+            return False
+        self._ledger.fail(record, problems.NO_REDIS, now)
+        return True
+
+    def _acquiring(self, job_id: str, attempt: int) -> JobRecord | None:
+        record = self._ledger.jobs.open.get(job_id)
+        current = record is not None and record.state is JobState.ACQUIRING and record.attempt == attempt
+        return record if current else None
+
+    def _flush(self, now: float, *, release: bool = True) -> list[Effect]:
+        """Release what can go, tell the API what changed, hand the effects out."""
+        ledger = self._ledger
+        if release and not self._watch.redis_down and ledger.scheduler.depth:
+            for go in ledger.scheduler.release(now):
+                ledger.go(go)
+        if ledger.linked:
+            for text in self._adverts.news(
+                ledger.fleet, waiting=ledger.scheduler.depth, draining=self._draining, now=now
+            ):
+                ledger.send(text)
+        effects, ledger.effects = ledger.effects, []
+        return effects

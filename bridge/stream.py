@@ -1,0 +1,167 @@
+"""Events of the workers, each exactly once and in order. Pure.
+
+`(attempt, seq)` of an envelope says what to do before it is even opened: an older attempt or a seq already taken is
+dropped; a seq after a hole is dropped too, and the replay stream is asked for everything since. What the stream no
+longer has is a gap, and the attempt counts as lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from bridge import problems, replies
+from bridge.effects import Heal
+from bridge.jobs import JobRecord, JobState, move
+from bridge.ledger import Ledger
+from bridge.outbox import Sent
+from bridge.supervision import Due, Timer
+from tasks.contract import Chunk, Claimed, Failed, Finished, Progress
+from tasks.errors import PendraError, SealError
+from tasks.events import Envelope, open_event
+from tasks.keys import WORKER_LEASE_S
+from tasks.logs import event as log_event
+from tasks.sealing import Opener
+
+log = logging.getLogger("pendra.bridge")
+
+
+class Stream:
+    """Takes batches of envelopes and moves the jobs in the ledger on."""
+
+    def __init__(self, ledger: Ledger, opener: Opener) -> None:
+        self._ledger = ledger
+        self._opener = opener
+        self._chunks: list[str] = []
+        self._chunked: set[str] = set()
+        self._last: list[tuple[JobRecord, Finished | Failed]] = []
+        self._missing: set[str] = set()
+        self._healing: dict[str, int] = {}
+        self._heal_asked = False
+
+    def take(self, batch: Sequence[Envelope], now: float) -> None:
+        """One batch: all its chunks leave as one frame (more only when it would be too large)."""
+        table = self._ledger.jobs
+        for envelope in batch:
+            record = table.get(envelope.job_id)
+            if record is None:
+                continue
+            if envelope.attempt != record.attempt or record.state is JobState.ENDED:
+                self._stale(record, envelope)
+            elif envelope.seq == record.next_seq:
+                self._next(record, envelope, now)
+            elif envelope.seq > record.next_seq:
+                self._hole(record, envelope.seq)
+        self._flush()
+        self._finish(now)
+
+    def _next(self, record: JobRecord, envelope: Envelope, now: float) -> None:
+        try:
+            event = open_event(envelope, self._opener)
+        except SealError as problem:
+            self._flush()
+            self._ledger.fail(record, problem, now)
+            return
+        if isinstance(event, Chunk):
+            self._chunk(record, event)
+        elif isinstance(event, Finished | Failed):
+            self._last.append((record, event))
+        else:
+            self._moved(record, event, now)
+
+    def _chunk(self, record: JobRecord, event: Chunk) -> None:
+        text = replies.chunk_event(event.job_id, event.seq, event.data)
+        record.outbox.add(Sent(event.seq, text, chunk=True))
+        record.next_seq += 1
+        record.streamed = True
+        record.tokens.extend(event.tokens)
+        self._chunks.append(text)
+        self._chunked.add(event.job_id)
+
+    def _moved(self, record: JobRecord, event: Claimed | Progress, now: float) -> None:
+        if record.id in self._chunked:
+            self._flush()
+        if isinstance(event, Claimed):
+            self._claimed(record, event, now)
+        else:
+            self._ledger.deliver(record, replies.progress(event))
+
+    def _finish(self, now: float) -> None:
+        """The batch's ends, after its chunks. Nothing follows an end, so putting it off changes no job's order."""
+        for record, event in self._last:
+            if record.state is JobState.ENDED or (event.attempt, event.seq) != (record.attempt, record.next_seq):
+                continue
+            record.stopped = record.attempt
+            if isinstance(event, Finished):
+                self._ledger.finish(record, event, now)
+            else:
+                self._failed(record, event, now)
+        self._last.clear()
+
+    def _claimed(self, record: JobRecord, event: Claimed, now: float) -> None:
+        record.worker_id, record.worker_name = event.worker_id, event.worker_name
+        if record.state is JobState.DISPATCHED:
+            move(record, JobState.RUNNING, worker_id=event.worker_id)
+        fleet = self._ledger.fleet
+        fleet.hold(record.id, event.worker_id, record.frame.model)
+        if fleet.get(event.worker_id) is None:  # no lease of its would ever lapse
+            unseen = Timer(record.id, Due.UNSEEN, record.attempt)
+            self._ledger.timers.set(now + WORKER_LEASE_S, unseen)
+        self._ledger.deliver(record, replies.claimed(event))
+
+    def _failed(self, record: JobRecord, event: Failed, now: float) -> None:
+        problem = PendraError(event.message, code=event.code, param=event.param)
+        if event.retryable:
+            self._ledger.lose(record, problem, now)
+        else:
+            self._ledger.fail(record, problem, now)
+
+    def _stale(self, record: JobRecord, envelope: Envelope) -> None:
+        over = record.state is JobState.ENDED and envelope.seq >= record.next_seq
+        if envelope.attempt < record.attempt or (over and envelope.attempt == record.attempt):
+            self._ledger.stop_stale(record, envelope.worker_id, envelope.attempt)
+
+    def _flush(self) -> None:
+        if self._chunks:
+            for text in replies.chunk_frames(self._chunks):
+                self._ledger.send(text)
+            self._chunks.clear()
+            self._chunked.clear()
+
+    # ---------------------------------------------------------------- holes
+
+    def _hole(self, record: JobRecord, seq: int) -> None:
+        record.seen_seq = max(record.seen_seq, seq)
+        self._missing.add(record.id)
+        if not self._heal_asked:
+            log_event(log, logging.WARNING, "events.hole", job_id=record.id, expected=record.next_seq, got=seq)
+            self._ask(full=False)
+
+    def _ask(self, *, full: bool) -> None:
+        self._heal_asked = True
+        self._ledger.effects.append(Heal(full))
+
+    def heal_started(self) -> None:
+        """The replay stream is about to be read: what is missing now should be in it."""
+        self._heal_asked = True
+        self._healing = {r.id: r.seen_seq for r in self._holed(self._missing)}
+        self._missing.clear()
+
+    def healed(self, *, full: bool, now: float) -> None:
+        """The stream was read to its end (`full`: from its beginning). Holes still open are asked again, or lost."""
+        self._heal_asked = False
+        still = [r for r in self._holed(self._healing) if r.next_seq <= self._healing[r.id]]
+        self._healing = {}
+        if full:
+            for record in still:
+                log_event(log, logging.ERROR, "events.gap", job_id=record.id, expected=record.next_seq)
+                self._ledger.lose(record, problems.GAP, now)
+            still = []
+        self._missing.update(record.id for record in still)
+        self._missing = {record.id for record in self._holed(self._missing)}
+        if self._missing:
+            self._ask(full=bool(still))
+
+    def _holed(self, job_ids: set[str] | dict[str, int]) -> list[JobRecord]:
+        records = (self._ledger.jobs.open.get(job_id) for job_id in job_ids)
+        return [record for record in records if record is not None and record.seen_seq >= record.next_seq]

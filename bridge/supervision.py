@@ -1,0 +1,70 @@
+"""Timers and the rules for attempts that went wrong. Pure: the session asks, nothing here acts."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bridge.jobs import JobRecord, JobState
+from tasks.keys import WORKER_LEASE_S
+
+CLAIM_S = 5.0  # a slot is held, so a worker pops the message within milliseconds, or nobody consumes the queue
+SILENT_S = 2 * WORKER_LEASE_S  # after Redis lost its data: how long a running job may stay silent
+REDIS_GRACE_S = 10.0  # how long jobs wait for a Redis that is away
+LATE_TICK_S = 2.0  # a tick this late means that we slept, not the workers
+MAX_LOSSES = 3
+
+
+class Due(StrEnum):
+    DEADLINE = "deadline"
+    CLAIM = "claim"
+    SILENT = "silent"
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Asks for a look at a job. `attempt` and `seq` are from when it was set; `still_due` compares."""
+
+    job_id: str
+    due: Due
+    attempt: int = 0
+    seq: int = 0
+
+
+class Timers:
+    """A heap of timers. Nothing is ever cancelled: a timer that no longer applies is dropped when it comes up."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._count = itertools.count()
+
+    def set(self, when: float, timer: Timer) -> None:
+        heapq.heappush(self._heap, (when, next(self._count), timer))
+
+    def pop_due(self, now: float) -> list[Timer]:
+        due: list[Timer] = []
+        while self._heap and self._heap[0][0] <= now:
+            due.append(heapq.heappop(self._heap)[2])
+        return due
+
+
+def still_due(timer: Timer, record: JobRecord) -> bool:
+    """Whether the timer still means something for the job as it is now."""
+    if record.state is JobState.ENDED:
+        return False
+    if timer.due is Due.DEADLINE:
+        return True
+    if timer.attempt != record.attempt:
+        return False
+    if timer.due is Due.CLAIM:
+        return record.state is JobState.DISPATCHED
+    moved_on = timer.due is Due.SILENT and record.next_seq != timer.seq
+    return record.state is JobState.RUNNING and not moved_on
+
+
+def may_run_again(record: JobRecord) -> bool:
+    """Whether a lost attempt may be repeated: nothing of the reply was delivered, and not too many were lost."""
+    return not record.streamed and record.losses < MAX_LOSSES

@@ -1,0 +1,93 @@
+"""Who is gone and what is overdue: leases, timers, Redis itself. Pure; the session asks on every tick."""
+
+from __future__ import annotations
+
+import logging
+
+from bridge import problems
+from bridge.effects import SweepWorker
+from bridge.jobs import JobRecord, JobState
+from bridge.ledger import Ledger
+from bridge.supervision import CLAIM_S, LATE_TICK_S, REDIS_GRACE_S, SILENT_S, Due, Timer, still_due
+from tasks.logs import event
+
+log = logging.getLogger("pendra.bridge")
+
+
+class Watch:
+    """Judges leases only while it could have heard: not while Redis is away, nor after we slept ourselves."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._down: float | None = None
+        self._ticked: float | None = None
+
+    @property
+    def redis_down(self) -> bool:
+        return self._down is not None
+
+    def redis_gone_for(self, now: float) -> float:
+        """Seconds since Redis stopped answering; 0 while it answers."""
+        return 0.0 if self._down is None else now - self._down
+
+    def redis_lost(self, now: float) -> None:
+        if self._down is None:
+            self._down = now
+            event(log, logging.WARNING, "redis.down", open_jobs=len(self._ledger.jobs.open))
+
+    def redis_back(self, now: float, *, data_lost: bool) -> None:
+        """Leases start anew. Messages that were lost are sent again; running jobs get a while to be heard of."""
+        self._down = None
+        self._ledger.fleet.renew_all(now)
+        event(log, logging.INFO, "redis.up", data_lost=data_lost)
+        for record in list(self._ledger.jobs.open.values()):
+            if record.state is JobState.DISPATCHED and data_lost:
+                self._ledger.run_again(record)
+            elif record.state is JobState.DISPATCHED:
+                self._ledger.timers.set(now + CLAIM_S, Timer(record.id, Due.CLAIM, record.attempt))
+            elif record.state is JobState.RUNNING and data_lost:
+                self._ledger.timers.set(now + SILENT_S, Timer(record.id, Due.SILENT, record.attempt, record.next_seq))
+
+    def tick(self, now: float) -> None:
+        if self._ticked is not None and now - self._ticked > LATE_TICK_S:
+            self._ledger.fleet.renew_all(now)
+        self._ticked = now
+        if self._down is None:
+            self._judge_leases(now)
+        elif self.redis_gone_for(now) > REDIS_GRACE_S:
+            self._fail_waiting(now)
+        for timer in self._ledger.timers.pop_due(now):
+            record = self._ledger.jobs.open.get(timer.job_id)
+            if record is not None and still_due(timer, record):
+                self._overdue(record, timer.due, now)
+        for orphan in self._ledger.scheduler.orphans(now):
+            self._ledger.fail(self._ledger.jobs.open[orphan.job_id], problems.NO_WORKER, now)
+
+    def lose_worker(self, worker_id: str, why: str, now: float) -> None:
+        """The worker is gone, and with it the attempts it had. `why` is the action to log."""
+        lost = [record for record in self._ledger.jobs.open.values() if _has(worker_id, record)]
+        self._ledger.fleet.remove(worker_id)
+        event(log, logging.WARNING if lost else logging.INFO, why, worker_id=worker_id, jobs=len(lost))
+        for record in lost:
+            self._ledger.lose(record, problems.worker_lost(worker_id), now)
+
+    def _judge_leases(self, now: float) -> None:
+        for worker_id in self._ledger.fleet.lapsed(now):
+            self.lose_worker(worker_id, "worker.lapsed", now)
+            self._ledger.effects.append(SweepWorker(worker_id))
+
+    def _overdue(self, record: JobRecord, due: Due, now: float) -> None:
+        if due is Due.DEADLINE:
+            self._ledger.fail(record, problems.too_late(running=record.state is JobState.RUNNING), now)
+        elif self._down is None and not (due is Due.UNSEEN and self._ledger.fleet.get(record.worker_id)):
+            event(log, logging.WARNING, f"attempt.{due}", job_id=record.id, attempt=record.attempt)
+            self._ledger.lose(record, problems.attempt_lost(due, record.worker_id), now)
+
+    def _fail_waiting(self, now: float) -> None:
+        for record in list(self._ledger.jobs.open.values()):
+            if record.state is JobState.WAITING:
+                self._ledger.fail(record, problems.NO_REDIS, now)
+
+
+def _has(worker_id: str, record: JobRecord) -> bool:
+    return record.worker_id == worker_id and record.state in {JobState.DISPATCHED, JobState.RUNNING}
