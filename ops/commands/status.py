@@ -1,0 +1,72 @@
+"""`pendra status`: what runs on this node."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ops.node_state import Process, Status
+
+NOTHING_RUNS = 3  # exit status, as `systemctl status` has it
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="State folder [default: ~/.pendra].")
+def command(*, as_json: bool, home: Path | None) -> None:
+    """Show the parts of this node: processes, devices, models, slots, logs. Exit status 3 when nothing runs."""
+    status, note = look(home)
+    if note:
+        click.echo(note, err=True)
+    if as_json:
+        click.echo(status.model_dump_json(indent=2))
+    elif status.processes:
+        _print_table(status)
+    if not status.processes:
+        click.echo("nothing runs on this node; `pendra up` starts everything", err=True)
+        sys.exit(NOTHING_RUNS)
+
+
+def look(home: Path | None) -> tuple[Status, str]:
+    """The status, and what could not be found out ("" = nothing)."""
+    import redis
+
+    from ops.node_state import assemble, live_workers, mask, read_state
+    from tasks.redis_client import connect
+    from tasks.settings import load_settings
+
+    settings = load_settings(home=home)
+    state = read_state(settings.home)
+    url = state.redis_url if state else settings.redis_url
+    try:
+        with contextlib.closing(connect(url)) as client:
+            workers, note = live_workers(client), ""
+    except (redis.RedisError, OSError):
+        workers, note = {}, f"Redis at {mask(url)} does not answer: models and slots are unknown"
+    return assemble(state, workers, settings.worker_id, url), note if state else ""
+
+
+def _print_table(status: Status) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    console.print(f"node {status.node}   API {status.api_url or '–'}   Redis {status.redis_url}", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("role", "process", "worker", "device", "slots", "models", "log"):
+        table.add_column(title, overflow="fold")
+    for process in status.processes:
+        table.add_row(*_cells(process))
+    console.print(table)
+
+
+def _cells(process: Process) -> tuple[str, ...]:
+    slots = "" if process.slots_total is None else f"{process.slots_busy}/{process.slots_total}"
+    pid = "down" if process.pid is None else str(process.pid)
+    where = (process.role, pid, process.worker_id or "", process.device or "", slots)
+    return (*where, ", ".join(process.models), process.log or "")

@@ -1,0 +1,44 @@
+"""Runs a launch in the foreground until it is told to stop: what `pendra up`, `worker` and `demo` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ops.launch import Launch
+from ops.narrator import Narrator
+from ops.node_state import StateFile
+from worker.children import Change
+from worker.supervisor import Supervisor
+
+_START_ATTEMPTS = 3  # for a stack of our own; a fleet host keeps trying, its Redis may be away
+
+
+class Foreground:
+    """`run` blocks on the main thread; `stop` may be called from any thread. The home must be locked."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+        start_attempts: int | None = _START_ATTEMPTS,
+    ) -> None:
+        self._state = StateFile(launch.home, launch.state, launch.specs)
+        self._narrator = Narrator(launch, on_ready)
+        self._supervisor = Supervisor(
+            launch.specs, on_change=self._changed, on_tick=self._narrator.tick, start_attempts=start_attempts
+        )
+
+    def run(self) -> None:
+        """Raises ChildFailedError when a part does not start."""
+        try:
+            self._supervisor.run()
+        finally:
+            self._state.remove()
+
+    def stop(self) -> None:
+        self._supervisor.stop()
+
+    def _changed(self, change: Change) -> None:
+        self._state.apply(change)
+        self._narrator.changed(change)

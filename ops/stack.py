@@ -1,0 +1,141 @@
+"""The processes of one machine, as specs for the supervisor. Pure: nothing is probed, opened or started here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ops.embedded_redis import EmbeddedRedis
+from worker.children import ChildSpec, Run
+from worker.devices import Device
+
+REDIS = "redis"
+CONTROLPLANE = "controlplane"
+BRIDGE = "bridge"
+WORKER = "worker"
+PRIVATE_KEY = "GPU_WORKER_PRIVATE_KEY"
+FLEET_KEY = "PENDRA_FLEET_KEY"
+_AFTER_DRAIN_S = 5.0  # a worker gives its jobs `grace_s` to end, then it needs a moment itself
+
+Ready = Callable[[Run], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What all parts of this machine share. `worker_id` is the host's; the fleet key lies in `home`."""
+
+    home: Path
+    worker_id: str
+    redis_url: str = field(repr=False)  # may hold a password
+    models_dir: Path
+    grace_s: float = 10.0
+
+    def env(self, part: str) -> dict[str, str]:
+        return {
+            "PENDRA_HOME": str(self.home),
+            "PENDRA_LOG_FILE": str(self.log(part)),
+            "PENDRA_MODELS_DIR": str(self.models_dir),
+            "PENDRA_REDIS_URL": self.redis_url,
+            "WORKER_ID": self.worker_id,
+        }
+
+    def log(self, name: str) -> Path:
+        return self.home / "logs" / f"{name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How the worker processes serve: `slots` None = from free memory; `models` are loaded at once."""
+
+    slots: int | None = None
+    models: tuple[str, ...] = ()
+
+
+def redis_spec(node: Node, server: EmbeddedRedis, ready: Ready) -> ChildSpec:
+    return ChildSpec(
+        name=REDIS,
+        role=REDIS,
+        argv=server.argv,
+        log_path=node.log(REDIS),
+        drop_env=(PRIVATE_KEY, FLEET_KEY),
+        ready=ready,
+        grace_s=5.0,
+    )
+
+
+def controlplane_spec(node: Node, host: str, port: int, ready: Ready) -> ChildSpec:
+    return ChildSpec(
+        name=CONTROLPLANE,
+        role=CONTROLPLANE,
+        argv=_pendra("controlplane", "--host", host, "--port", str(port)),
+        log_path=node.log(CONTROLPLANE),
+        env={"PENDRA_HOME": str(node.home), "PENDRA_LOG_FILE": str(node.log(CONTROLPLANE))},
+        drop_env=(PRIVATE_KEY, FLEET_KEY),
+        ready=ready,
+    )
+
+
+def bridge_spec(node: Node, api_ws_url: str, private_key: str, needs: tuple[str, ...], ready: Ready) -> ChildSpec:
+    return ChildSpec(
+        name=BRIDGE,
+        role=BRIDGE,
+        argv=_module("bridge.main"),
+        log_path=node.log(BRIDGE),
+        env=node.env(BRIDGE) | {"APP_SERVER_WS_URL": api_ws_url, PRIVATE_KEY: private_key},
+        needs=needs,
+        ready=ready,
+    )
+
+
+def worker_specs(
+    node: Node, devices: tuple[Device, ...], serving: Serving, needs: tuple[str, ...], ready: Callable[[str], Ready]
+) -> tuple[ChildSpec, ...]:
+    """One child per device; `ready` makes the check for a worker id."""
+    return tuple(_worker_spec(node, device, serving, needs, ready) for device in devices)
+
+
+def _worker_spec(
+    node: Node, device: Device, serving: Serving, needs: tuple[str, ...], ready: Callable[[str], Ready]
+) -> ChildSpec:
+    worker_id = f"{node.worker_id}-{device.label}"
+    name = f"{WORKER}-{device.label}"
+    return ChildSpec(
+        name=name,
+        role=WORKER,
+        argv=_module("worker.process"),
+        log_path=node.log(name),
+        env=node.env(name) | _worker_env(worker_id, device, serving),
+        drop_env=(PRIVATE_KEY,),
+        cpus=device.cpus,
+        needs=needs,
+        ready=ready(worker_id),
+        grace_s=node.grace_s + _AFTER_DRAIN_S,
+        worker_id=worker_id,
+        device=device.name,
+    )
+
+
+def _worker_env(worker_id: str, device: Device, serving: Serving) -> dict[str, str]:
+    env = {
+        "PENDRA_CHILD_ID": worker_id,
+        "PENDRA_DEVICE": device.label,
+        "PENDRA_THREADS": str(device.threads),
+    }
+    if device.gpu is not None:
+        env["CUDA_VISIBLE_DEVICES"] = device.gpu.uuid
+    if serving.slots is not None:
+        env["MAX_CONCURRENT"] = str(serving.slots)
+    if serving.models:
+        env["PENDRA_PRELOAD"] = json.dumps(serving.models)
+    return env
+
+
+def _module(name: str, *args: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", name, *args)
+
+
+def _pendra(*args: str) -> tuple[str, ...]:
+    return _module("ops.cli", *args)
