@@ -81,7 +81,10 @@ class Settings(BaseSettings):
     speaches_endpoint: Endpoint = _setting("SPEACHES_ENDPOINT", _ENDPOINT, "", clears=True)
 
     redis_url: Annotated[str, BeforeValidator(values.redis_url)] = _setting(
-        "PENDRA_REDIS_URL", "redis://host:port/db, rediss://host:port/db or unix:///path", "redis://127.0.0.1:6379/0"
+        "PENDRA_REDIS_URL",
+        "redis://host:port/db, rediss://host:port/db or unix:///path",
+        "redis://127.0.0.1:6379/0",
+        repr=False,
     )
     fleet_key: Annotated[SecretStr, BeforeValidator(values.fleet_key)] | None = _setting(
         "PENDRA_FLEET_KEY", "32 bytes in base64, as `pendra setup` makes them"

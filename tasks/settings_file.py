@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,28 +46,17 @@ def is_open_to_others(path: Path) -> bool:
         return False
 
 
-def change(path: Path, key: str, value: Any) -> None:
-    """Set `key` (None: remove it), atomically and with mode 0600; other processes may do the same meanwhile.
+def change(path: Path, changes: Mapping[str, Any]) -> None:
+    """Set keys (None: remove), all at once and with mode 0600; other processes may change others meanwhile.
 
     Raises ConfigError when the file is not YAML or cannot be written.
     """
-
-    def edit(values: Values) -> tuple[str, Any]:  # noqa: ARG001  # the value does not depend on what is there
-        return key, value
-
-    _locked_edit(path, edit)
+    _locked_edit(path, lambda _values: changes)
 
 
 def ensure(path: Path, key: str, make: Callable[[], Any]) -> Any:
     """The value of `key`, made and written at the first call. Of several processes at once, one makes it."""
-    value: list[Any] = []
-
-    def edit(values: Values) -> tuple[str, Any] | None:
-        value.append(values.get(key) or make())
-        return None if values.get(key) else (key, value[0])
-
-    _locked_edit(path, edit)
-    return value[0]
+    return _locked_edit(path, lambda values: {} if values.get(key) else {key: make()})[key]
 
 
 def write_private(path: Path, text: str) -> None:
@@ -97,25 +86,23 @@ def spliced(text: str, key: str, value: Any) -> str:
 
 
 def _splice(text: str, key: str, value: Any) -> str:
-    line = "" if value is None else _dump({key: value})
+    line = "" if value is None else _dump({key: value}).rstrip("\n")
     for name, node in _top_level(text):
         if name.value == key:
-            end = node.end_mark.index
-            rest = text[end:] if text[end:].startswith("\n") or not line else text[end:].lstrip(" ")
-            return (
-                text[: name.start_mark.index] + line.rstrip("\n") + _newline(rest)
-                if line
-                else (text[: name.start_mark.index] + rest.removeprefix("\n"))
-            )
-    gap = "" if not text or text.endswith("\n") else "\n"
-    return text + gap + line
+            start = name.start_mark.index
+            before, after = text[:start], text[_end_of(text, start, node.end_mark.index) :]
+            return before + line + after if line else before + after.partition("\n")[2]
+    if not line:
+        return text
+    return text + ("" if not text or text.endswith("\n") else "\n") + line + "\n"
 
 
-def _newline(rest: str) -> str:
-    """What follows a value: a comment stays on its line, anything else starts on the next."""
-    if not rest or rest.startswith("\n"):
-        return rest or "\n"
-    return f"  {rest}" if rest.startswith("#") else f"\n{rest}"
+def _end_of(text: str, start: int, end: int) -> int:
+    """Where an entry's own text ends: a block's end as YAML has it takes in the comments before the next key."""
+    lines = text[start:end].split("\n")
+    while len(lines) > 1 and (not lines[-1].strip() or lines[-1].startswith("#")):
+        lines.pop()
+    return start + len("\n".join(lines))
 
 
 def _top_level(text: str) -> Iterator[tuple[yaml.Node, yaml.Node]]:
@@ -128,13 +115,16 @@ def _dump(values: Values) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else ""
 
 
-def _locked_edit(path: Path, edit: Callable[[Values], tuple[str, Any] | None]) -> None:
+def _locked_edit(path: Path, edit: Callable[[Values], Mapping[str, Any]]) -> Values:
+    """What the file says after the edit."""
     try:
         with file_lock.held(path.with_name(f".{path.name}.lock"), _LOCK_TIMEOUT_S):
-            text = _text(path)
-            change = edit(_parse(text, path))
-            if change is not None:
-                write_private(path, spliced(text, *change))
+            before = text = _text(path)
+            for key, value in edit(_parse(text, path)).items():
+                text = spliced(text, key, value)
+            if text != before:
+                write_private(path, text)
+            return _parse(text, path)
     except TimeoutError:
         raise ConfigError(f"{path} is locked by another process that does not let go") from None
     except OSError as exc:
