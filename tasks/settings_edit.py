@@ -92,7 +92,8 @@ def rows(settings: Settings) -> list[Row]:
     """Every setting with its value (secrets masked) and source."""
     in_file = settings_file.read(settings.config_path)
     return [
-        Row(name, env_of(name), _masked(name, plain(getattr(settings, name))), _source(name, in_file)) for name in Settings.model_fields
+        Row(name, env_of(name), _masked(name, plain(getattr(settings, name))), _source(name, in_file))
+        for name in Settings.model_fields
     ]
 
 

@@ -22,7 +22,7 @@ _ID_LONGEST = 100
 
 
 def endpoint(value: Any) -> str:
-    """A backend's endpoint: `""` (find it), `"off"`, or a URL without its last slash.
+    """A backend's endpoint: `""` (find it; `auto` means that, too), `"off"`, or a URL without its last slash.
 
     YAML reads a bare `off`, `no` or `false` as a boolean and `0` as a number: those mean off, too.
     """
@@ -33,7 +33,7 @@ def endpoint(value: Any) -> str:
     text = str(value).strip()
     if text.lower() in OFF_WORDS:
         return OFF
-    return text and http_url(text)
+    return "" if text.lower() in {"", "auto"} else http_url(text)
 
 
 def http_url(value: Any) -> str:
