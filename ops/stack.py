@@ -18,7 +18,6 @@ BRIDGE = "bridge"
 WORKER = "worker"
 PRIVATE_KEY = "GPU_WORKER_PRIVATE_KEY"
 FLEET_KEY = "PENDRA_FLEET_KEY"
-_AFTER_DRAIN_S = 5.0  # a worker gives its jobs `grace_s` to end, then it needs a moment itself
 
 Ready = Callable[[Run], bool]
 
@@ -112,7 +111,7 @@ def _worker_spec(
         cpus=device.cpus,
         needs=needs,
         ready=ready(worker_id),
-        grace_s=node.grace_s + _AFTER_DRAIN_S,
+        grace_s=node.grace_s,
         worker_id=worker_id,
         device=device.name,
     )

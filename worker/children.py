@@ -39,8 +39,8 @@ class ChildSpec:
 
     `env` is added to our own environment and `drop_env` taken from it (a secret one part needs is not everybody's).
     `needs` names the children that must be ready first. `ready` is asked about ten times a second while the child
-    starts: it must answer at once and not raise; None = ready as soon as it runs. `stop_signal` asks it to end, and
-    after `grace_s` its whole process group is killed.
+    starts: it must answer at once and not raise; None = ready as soon as it runs. `stop_signal` asks it to end, a
+    second time after `grace_s`; then its whole process group is killed.
     """
 
     name: str

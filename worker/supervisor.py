@@ -6,7 +6,8 @@
 
 Children start in parallel as soon as what they need is ready, and stop in reverse order, role by role. Deciding
 when one comes back is pure (`worker.children.Backoff`). A first stop signal ends everything with grace, a second
-one cuts the grace short; children that outlive it are killed, and all of them die with us (`worker.tether`).
+one cuts the grace short. A child is asked to stop, after its grace asked again (a worker then leaves its jobs to
+the fleet and says goodbye), and killed a second later; all of them die with us (`worker.tether`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from worker.wake import Wake
 _LOG = logging.getLogger("pendra.supervisor")
 _BUSY_S = 0.1  # how often children are looked at while one of them starts or stops
 _IDLE_S = 1.0  # … and otherwise; a dying child wakes the loop at once
-_HURRY_S = 1.0  # grace left after a second stop signal
+_HURRY_S = 1.0  # from a child's second stop signal to its end
+_EX_CONFIG = 78  # sysexits.h: a setting is wrong, so trying again does not help
 
 
 def _stop_signals() -> set[signal.Signals]:
@@ -53,7 +55,8 @@ class Child:
         self.started = 0.0  # monotonic
         self.started_at = 0.0  # since the epoch
         self.failures = 0
-        self.due = 0.0  # BACKOFF: when to start; STOPPING: when to kill
+        self.due = 0.0  # BACKOFF: when to start; STOPPING: when to ask again, or to kill
+        self.asked = 0  # how often it was asked to stop
         self.was_ready = False
 
     @property
@@ -169,13 +172,14 @@ class Supervisor:
         self._enter(child, State.BACKOFF, pid=pid, exit_code=code, delay_s=delay)
         if self._backoff.crash_loop(child.failures):
             self._note(logging.ERROR, "child.crash_loop", child, failures=child.failures)
-        if self._start_attempts and not child.was_ready and child.failures >= self._start_attempts:
+        hopeless = code == _EX_CONFIG or child.failures >= (self._start_attempts or 0)
+        if self._start_attempts and hopeless and not child.was_ready:
             self._give_up(child, code)
 
     def _give_up(self, child: Child, code: int) -> None:
         self._failure = self._failure or ChildFailedError(
-            f"{child.spec.name} does not start: it ended {child.failures} times ({describe_exit(code)}) before it "
-            f"was ready; its last words are in {child.spec.log_path}"
+            f"{child.spec.name} does not start: {describe_exit(code)} at attempt {child.failures}, before it was "
+            f"ready; its last words are in {child.spec.log_path}"
         )
         self.stop()
 
@@ -194,17 +198,21 @@ class Supervisor:
             self._hurry(living, now)
         last_role = next(iter(itertools.groupby(reversed(living), key=lambda child: child.spec.role)))[0]
         for child in living:
-            if child.state is not State.STOPPING and child.spec.role == last_role:
+            if child.asked == 0 and child.spec.role == last_role:
                 self._ask_to_stop(child, now + child.spec.grace_s)
-            elif child.state is State.STOPPING and now >= child.due:
+            elif child.asked == 1 and now >= child.due:
+                self._ask_to_stop(child, now + _HURRY_S)
+            elif child.asked > 1 and now >= child.due:
                 self._kill(child)
 
     def _hurry(self, living: list[Child], now: float) -> None:
         for child in living:
-            self._ask_to_stop(child, now + min(_HURRY_S, child.spec.grace_s))
+            child.asked = 1
+            self._ask_to_stop(child, now + _HURRY_S)
 
-    def _ask_to_stop(self, child: Child, kill_at: float) -> None:
-        child.due = kill_at
+    def _ask_to_stop(self, child: Child, due: float) -> None:
+        child.due = due
+        child.asked += 1
         if child.process is not None:
             kill_group(child.process, child.spec.stop_signal)
         self._enter(child, State.STOPPING)

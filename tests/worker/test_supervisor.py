@@ -162,6 +162,24 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(bench: Bench) ->
     assert time.monotonic() - asked >= 0.3
 
 
+def test_a_second_signal_comes_before_the_kill(bench: Bench) -> None:
+    code = (
+        "import signal, sys, time; asked = [];"
+        "signal.signal(15, lambda *_: asked.append(1) or (len(asked) > 1 and sys.exit(5)));"
+        "print('up', flush=True)\nwhile True: time.sleep(600)"
+    )
+    up = bench.start(bench.spec("worker", code, grace_s=0.2))
+    bench.drive(lambda: up.all_ready and bench.log_says("worker", "up"))
+    bench.drive_to_the_end()
+    assert bench.changes[-1].exit_code == 5
+
+
+def test_a_wrong_setting_is_not_tried_again(bench: Bench) -> None:
+    up = bench.start(bench.spec("bad", "raise SystemExit(78)", ready=lambda _run: False), start_attempts=3)
+    with pytest.raises(ChildFailedError, match="exit 78 at attempt 1"):
+        up.run()
+
+
 def test_a_second_stop_cuts_the_grace_short(bench: Bench) -> None:
     specs = [bench.spec("redis", DEAF, grace_s=60), bench.spec("worker", DEAF, grace_s=60)]
     up = bench.start(*specs)
