@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.protocol import CloseCode
-from tasks.errors import PendraError
+from tasks.errors import ConfigError
 
 BASE_S = 0.25
 CAP_S = 20.0
@@ -70,6 +70,6 @@ def verdict(failure: int | Exception, reason: str = "") -> Retry | Fatal:
     if isinstance(failure, int):
         words = _FATAL.get(failure)
         return Fatal(words + said) if words else Retry(f"the link closed with code {failure}{said}")
-    if isinstance(failure, PendraError):
+    if isinstance(failure, ConfigError):
         return Fatal(failure.message)
     return Retry(f"{type(failure).__name__}: {failure}" if str(failure) else type(failure).__name__)

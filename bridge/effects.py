@@ -27,12 +27,16 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class Enqueue:
-    """The slot is held: send the message. Answer with `Session.enqueue_failed` when that does not work."""
+    """The slot is held: send the message, which names the job and its `size` in bytes.
+
+    Answer with `Session.enqueue_failed` when that does not work.
+    """
 
     job_id: str
     attempt: int
     model: str
     queue: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,13 @@ class CancelOnWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainWorker:
+    """Tell this worker to take no new jobs."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heal:
     """Events are missing: read the replay stream again, `full` from its beginning, else from the last safe place."""
 
@@ -66,4 +77,4 @@ class SweepWorker:
     worker_id: str
 
 
-Effect = Send | Acquire | Enqueue | Release | CancelOnWorker | Heal | SweepWorker
+Effect = Send | Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | Heal | SweepWorker

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from bridge import problems, replies
 from bridge.admission import Queueing, admission
 from bridge.adverts import Adverts
-from bridge.effects import Effect, Enqueue, Release
+from bridge.effects import DrainWorker, Effect, Enqueue, Release
 from bridge.fleet import Gone
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
@@ -89,7 +89,7 @@ class Session:
             case Drain(worker_id=None):
                 return self.drain(now)
             case Drain(worker_id=str(worker_id)):
-                self._ledger.fleet.drain(worker_id)
+                self._drain_worker(worker_id)
             case Install() | Uninstall():
                 self._ledger.send(replies.error(frame.request_id, 0, problems.NO_INSTALL))
             case _:
@@ -154,8 +154,11 @@ class Session:
 
     # ---------------------------------------------------------------- from dispatch
 
-    def taken(self, job_id: str, attempt: int, worker_id: str, now: float) -> list[Effect]:
-        """The attempt holds a slot of this worker; enqueue it, or give the slot back when nobody wants it now."""
+    def taken(self, job_id: str, attempt: int, worker_id: str, size: int, now: float) -> list[Effect]:
+        """The attempt holds a slot of this worker; enqueue it, or give the slot back when nobody wants it now.
+
+        `size` is that of the payload in bytes.
+        """
         record = self._acquiring(job_id, attempt)
         if record is None:
             self._ledger.effects.append(Release(job_id, attempt))
@@ -166,7 +169,7 @@ class Session:
         queue = keys.model_queue(record.frame.model) if record.shared_queue else keys.worker_queue(worker_id)
         move(record, JobState.DISPATCHED, worker_id=worker_id)
         self._ledger.timers.set(now + CLAIM_S, Timer(job_id, Due.CLAIM, attempt))
-        self._ledger.effects.append(Enqueue(job_id, attempt, record.frame.model, queue))
+        self._ledger.effects.append(Enqueue(job_id, attempt, record.frame.model, queue, size))
         return self._flush(now)
 
     def none_free(self, job_id: str, attempt: int, now: float) -> list[Effect]:
@@ -253,6 +256,11 @@ class Session:
         record = self._ledger.jobs.open.get(job_id)
         if record is not None:
             self._ledger.cancel(record, now)
+
+    def _drain_worker(self, worker_id: str) -> None:
+        if self._ledger.fleet.drain(worker_id):
+            event(log, logging.INFO, "worker.draining", worker_id=worker_id)
+            self._ledger.effects.append(DrainWorker(worker_id))
 
     def _replay(self, job_id: str, seq: int, now: float) -> None:
         ledger = self._ledger

@@ -1,0 +1,190 @@
+"""Jobs to the fleet: slots and payloads through the Lua scripts, messages through Celery, control messages.
+
+Everything of one job happens in the order asked (a slot is given back before the next one is taken); different jobs
+do not wait for each other. Celery's `send_task` blocks, so it runs in one thread of its own (more are slower).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol
+
+import redis
+import redis.asyncio as aredis
+
+from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Enqueue, Release, SweepWorker
+from tasks import keys
+from tasks.contract import Job
+from tasks.logs import event
+from tasks.redis_client import retryable
+from tasks.scripts import BridgeScripts, Placement
+from tasks.sealing import Sealer, payload_aad
+
+log = logging.getLogger("pendra.bridge.dispatch")
+
+TASK = "tasks.infer"
+REPR = "(ids only)"  # never empty: Celery would fall back to the real arguments in its error logs
+RETRIES_S = (0.1, 0.5, 1.0, 2.0, 4.0)  # for what must not be lost to a short outage: releases and cancels
+
+_FAILED = (redis.RedisError, OSError)
+
+
+class Results(Protocol):
+    """Where the outcome of a dispatch goes; called on the event loop."""
+
+    def taken(self, job_id: str, attempt: int, worker_id: str, size: int) -> None: ...
+    def none_free(self, job_id: str, attempt: int) -> None: ...
+    def dispatch_failed(self, job_id: str, attempt: int) -> None: ...
+    def enqueue_failed(self, job_id: str, attempt: int) -> None: ...
+
+
+class Dispatcher:
+    """Carries out the session's effects on Redis and Celery. `do` never blocks and never raises."""
+
+    def __init__(self, client: aredis.Redis, app: Any, sealer: Sealer, results: Results) -> None:
+        self._client = client
+        self._scripts = BridgeScripts(client)
+        self._app = app
+        self._sealer = sealer
+        self._results = results
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-send")
+        self._last: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def do(self, effect: Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | SweepWorker) -> None:
+        match effect:
+            case Acquire(job=job):
+                self._in_order(job.job_id, partial(self._acquire, effect))
+            case Enqueue(job_id=job_id):
+                self._in_order(job_id, partial(self._enqueue, effect))
+            case Release(job_id=job_id, attempt=attempt):
+                release = partial(self._scripts.release, job_id, attempt)
+                self._in_order(job_id, partial(self._insist, release, "slot.release_failed"))
+            case CancelOnWorker(job_id=job_id):
+                cancel = partial(self._cancel, effect)
+                self._in_order(job_id, partial(self._insist, cancel, "cancel.failed"))
+            case DrainWorker(worker_id=worker_id):
+                drain = partial(self._tell, worker_id, {"op": "drain"})
+                self._start(self._insist(drain, "drain.failed"))
+            case SweepWorker(worker_id=worker_id):
+                self._start(self._insist(partial(self._sweep, worker_id), "sweep.failed"))
+
+    async def warm_up(self) -> None:
+        """Connect Celery now: the first send would take 60 ms longer. A Redis that is away is no error."""
+        await self._in_sender(self._connect_celery)
+
+    async def settle(self) -> None:
+        """Wait until everything asked for was done (or given up)."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._sender.shutdown(wait=False, cancel_futures=True)
+        self._app.close()
+
+    # ---------------------------------------------------------------- order
+
+    def _in_order(self, job_id: str, step: Callable[[], Awaitable[None]]) -> None:
+        """Run `step` after everything asked for this job before."""
+        before = self._last.get(job_id)
+
+        async def run() -> None:
+            if before is not None and not before.done():
+                await asyncio.wait([before])
+            await step()
+
+        task = self._last[job_id] = self._start(run())
+        task.add_done_callback(partial(self._forget, job_id))
+
+    def _forget(self, job_id: str, task: asyncio.Task[None]) -> None:
+        if self._last.get(job_id) is task:
+            del self._last[job_id]
+
+    def _start(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ---------------------------------------------------------------- steps
+
+    async def _acquire(self, effect: Acquire) -> None:
+        job = effect.job
+        placement = self._placement(job, effect.candidates)
+        try:
+            worker_id = await self._scripts.acquire(placement)
+        except _FAILED as exc:
+            event(log, logging.WARNING, "slot.acquire_failed", job_id=job.job_id, error=type(exc).__name__)
+            self._results.dispatch_failed(job.job_id, job.attempt)
+            return
+        if worker_id is None:
+            self._results.none_free(job.job_id, job.attempt)
+        else:
+            self._results.taken(job.job_id, job.attempt, worker_id, len(placement.payload))
+
+    def _placement(self, job: Job, candidates: tuple[tuple[str, int], ...]) -> Placement:
+        payload = self._sealer.seal(job.model_dump_json().encode(), payload_aad(job.job_id))
+        return Placement(job.job_id, job.attempt, payload, job.bridge_id, job.deadline, candidates)
+
+    async def _enqueue(self, effect: Enqueue) -> None:
+        try:
+            await self._in_sender(partial(self._send, effect))
+        except Exception as exc:  # noqa: BLE001  # kombu lets errors of many libraries through; each means: not sent
+            event(log, logging.WARNING, "enqueue.failed", job_id=effect.job_id, error=type(exc).__name__)
+            self._results.enqueue_failed(effect.job_id, effect.attempt)
+
+    def _send(self, effect: Enqueue) -> None:
+        self._app.send_task(
+            TASK,
+            kwargs={"job_id": effect.job_id, "attempt": effect.attempt, "model": effect.model, "size": effect.size},
+            task_id=f"{effect.job_id}.{effect.attempt}",
+            queue=effect.queue,
+            argsrepr=REPR,
+            kwargsrepr=REPR,
+            ignore_result=True,
+            retry=False,
+        )
+
+    async def _cancel(self, effect: CancelOnWorker) -> None:
+        await self._tell(effect.worker_id, {"op": "cancel", "job_id": effect.job_id, "attempt": effect.attempt})
+
+    async def _tell(self, worker_id: str, command: dict[str, Any]) -> None:
+        await self._client.publish(keys.control(worker_id), json.dumps(command))
+
+    async def _sweep(self, worker_id: str) -> None:
+        if not await self._client.exists(keys.worker_lease(worker_id)):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hdel(keys.WORKERS, worker_id)
+            pipe.delete(keys.credits_of(worker_id))
+            await pipe.execute()
+
+    async def _insist(self, step: Callable[[], Awaitable[object]], action: str) -> None:
+        """Do it, and again for some seconds while Redis is away. Redis lost = nothing left to release or stop."""
+        for delay in (*RETRIES_S, None):
+            try:
+                await step()
+            except _FAILED as exc:
+                if delay is None or not retryable(exc):
+                    event(log, logging.ERROR, action, error=type(exc).__name__)
+                    return
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    def _in_sender(self, call: Callable[[], object]) -> Awaitable[object]:
+        return asyncio.get_running_loop().run_in_executor(self._sender, call)
+
+    def _connect_celery(self) -> None:
+        try:
+            with self._app.producer_or_acquire() as producer:
+                producer.connection.ensure_connection(max_retries=1, timeout=1)
+        except Exception as exc:  # noqa: BLE001  # any failure here will be met again, and handled, by the first send
+            event(log, logging.WARNING, "celery.not_connected", error=type(exc).__name__)

@@ -1,0 +1,235 @@
+"""The bridge process: wires session, link, relay and dispatch together. `python -m bridge.main`.
+
+One event loop, one thread (besides the one that Celery sends in). Every shell reports to `Bridge`, which asks the
+session and carries out what it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+from bridge.backoff import Fatal
+from bridge.client import Link
+from bridge.dispatch import Dispatcher
+from bridge.effects import Effect, Heal, Send
+from bridge.fleet import Gone
+from bridge.identity import Identity, sign_hello
+from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
+from bridge.relay import Relay
+from bridge.session import Session
+from tasks import logs
+from tasks.celery_app import make_app
+from tasks.contract import WorkerInfo
+from tasks.errors import ConfigError, SealError
+from tasks.events import unpack
+from tasks.logs import event
+from tasks.redis_client import connect_async
+from tasks.sealing import Opener, Sealer
+from tasks.settings import Settings, load_settings
+
+log = logging.getLogger("pendra.bridge")
+
+TICK_S = 0.05
+FIRST_REDIS_S = 5.0  # how long the first connection to the API waits for Redis, so that it hears of workers at once
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: restarting does not help
+
+
+class Bridge:
+    """The shell around the session: implements what link, relay and dispatcher report to."""
+
+    def __init__(self, settings: Settings, identity: Identity) -> None:
+        self._settings = settings
+        self._identity = identity
+        self.bridge_id = f"{settings.worker_id}-{secrets.token_hex(4)}"
+        fleet_keys = settings.fleet_keys()
+        self.session = Session(self.bridge_id, Opener(*fleet_keys), max_waiting=settings.max_waiting)
+        self._client = connect_async(settings.redis_url)
+        self.dispatcher = Dispatcher(self._client, make_app(settings.redis_url), Sealer(fleet_keys[0]), self)
+        self.relay = Relay(self._client, self.bridge_id, self)
+        self.link = Link(settings.app_server_ws_url, self._hello, self)
+
+    async def run(self, stop: asyncio.Event) -> Fatal | None:
+        """Until `stop` is set (then finish within the grace), or the link fails for good."""
+        await self.dispatcher.warm_up()
+        workers = [asyncio.ensure_future(work) for work in (self._tick(), self.relay.run())]
+        link = asyncio.ensure_future(self._linked())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait([*workers, link, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for worker in workers:
+                if worker.done():
+                    worker.result()
+            if link.done():
+                return link.result()
+            await self._finish()
+            return None
+        finally:
+            await _cancelled(link, stopped)
+            await self._close(*workers)
+
+    async def _linked(self) -> Fatal:
+        """Dial once Redis is subscribed: what is enqueued before would have no listener."""
+        try:
+            await asyncio.wait_for(self.relay.subscribed.wait(), FIRST_REDIS_S)
+        except TimeoutError:
+            event(log, logging.WARNING, "redis.not_there", waited_s=FIRST_REDIS_S)
+        return await self.link.run()
+
+    async def _tick(self) -> None:
+        while True:
+            self.apply(self.session.tick(time.monotonic()))
+            await asyncio.sleep(TICK_S)
+
+    async def _finish(self) -> None:
+        """SIGTERM: take nothing new, let the open jobs end, then end them."""
+        self.apply(self.session.drain(time.monotonic()))
+        deadline = time.monotonic() + self._settings.grace_seconds
+        while self._busy_before(deadline):  # noqa: ASYNC110  # a sans-I/O session sets no events
+            await asyncio.sleep(TICK_S)
+        self.apply(self.session.shutdown(time.monotonic()))
+        try:
+            await asyncio.wait_for(asyncio.gather(self.link.flushed(), self.dispatcher.settle()), 2.0)
+        except TimeoutError:
+            event(log, logging.WARNING, "bridge.unflushed")
+
+    def _busy_before(self, deadline: float) -> bool:
+        return self.session.open_jobs > 0 and time.monotonic() < deadline
+
+    async def _close(self, *tasks: asyncio.Task[None]) -> None:
+        await _cancelled(*tasks)
+        await self.dispatcher.close()
+        await self._client.aclose()
+
+    # ---------------------------------------------------------------- what the session wants
+
+    def apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self.link.send(effect.text)
+            elif isinstance(effect, Heal):
+                self.relay.heal(full=effect.full)
+            else:
+                self.dispatcher.do(effect)
+
+    def _hello(self, challenge: Challenge) -> Hello:
+        return sign_hello(
+            challenge,
+            self._identity,
+            worker_id=self._settings.worker_id,
+            name=self._settings.worker_name,
+            version=version(),
+            now=time.time(),
+        )
+
+    # ---------------------------------------------------------------- from the link
+
+    def welcomed(self, welcome: Welcome) -> None:
+        self.apply(self.session.welcomed(welcome, time.monotonic()))
+
+    def frame(self, frame: ApiFrame) -> None:
+        self.apply(self.session.frame(frame, time.monotonic()))
+
+    def unlinked(self) -> None:
+        self.session.unlinked()
+
+    # ---------------------------------------------------------------- from the relay
+
+    def batch(self, data: bytes) -> None:
+        try:
+            envelopes = unpack(data)
+        except SealError as exc:
+            event(log, logging.ERROR, "events.unreadable", why=exc.message, size=len(data))
+            return
+        self.apply(self.session.events(envelopes, time.monotonic()))
+
+    def fleet_news(self, news: WorkerInfo | Gone) -> None:
+        self.apply(self.session.fleet_news(news, time.monotonic()))
+
+    def redis_lost(self) -> None:
+        self.session.redis_lost(time.monotonic())
+
+    def redis_back(self, *, data_lost: bool) -> None:
+        self.apply(self.session.redis_back(time.monotonic(), data_lost=data_lost))
+
+    def heal_started(self) -> None:
+        self.session.heal_started()
+
+    def healed(self, *, full: bool) -> None:
+        self.apply(self.session.healed(time.monotonic(), full=full))
+
+    # ---------------------------------------------------------------- from the dispatcher
+
+    def taken(self, job_id: str, attempt: int, worker_id: str, size: int) -> None:
+        self.apply(self.session.taken(job_id, attempt, worker_id, size, time.monotonic()))
+
+    def none_free(self, job_id: str, attempt: int) -> None:
+        self.apply(self.session.none_free(job_id, attempt, time.monotonic()))
+
+    def dispatch_failed(self, job_id: str, attempt: int) -> None:
+        self.apply(self.session.dispatch_failed(job_id, attempt, time.monotonic()))
+
+    def enqueue_failed(self, job_id: str, attempt: int) -> None:
+        self.apply(self.session.enqueue_failed(job_id, attempt, time.monotonic()))
+
+
+def version() -> str:
+    try:
+        return metadata.version("pendra-worker")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def run(settings: Settings) -> int:
+    """Configure logging and run a bridge until SIGTERM or SIGINT. Returns the exit code; 78 when only a person can help.
+
+    Raises ConfigError when the settings cannot be used.
+    """
+    logs.configure(settings, "bridge")
+    if settings.gpu_worker_private_key is None:
+        raise ConfigError(
+            "GPU_WORKER_PRIVATE_KEY is not set: the bridge cannot prove itself to the API. "
+            "Copy the key from the console, or run `pendra setup`"
+        )
+    identity = Identity.from_base64(settings.gpu_worker_private_key.get_secret_value())
+    return asyncio.run(_run(settings, identity))
+
+
+async def _run(settings: Settings, identity: Identity) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bridge = Bridge(settings, identity)
+    event(log, logging.INFO, "bridge.started", bridge_id=bridge.bridge_id, api=settings.app_server_ws_url)
+    fatal = await bridge.run(stop)
+    if fatal is not None:
+        event(log, logging.CRITICAL, "bridge.fatal", why=fatal.words)
+        print(f"pendra bridge: {fatal.words}", file=sys.stderr)  # noqa: T201  # for the person at the terminal
+        return EXIT_CONFIG
+    event(log, logging.INFO, "bridge.stopped")
+    return 0
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def main() -> int:
+    try:
+        return run(load_settings())
+    except ConfigError as exc:
+        print(f"pendra bridge: {exc.message}", file=sys.stderr)  # noqa: T201  # logging may not work yet
+        return EXIT_CONFIG
+
+
+if __name__ == "__main__":
+    sys.exit(main())
