@@ -1,0 +1,78 @@
+"""How one engine is set up: plain numbers, chosen by whoever loads the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tasks.errors import ConfigError
+
+MAX_SLOTS = 64
+
+
+class KvType(StrEnum):
+    """Storage of the KV cache. Quantised values need flash attention, which `flash_attn=None` turns on by itself."""
+
+    F32 = "f32"
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """One engine's size and threads.
+
+    `ctx_per_seq` is the most tokens one request may hold, prompt and reply together (the model's trained context
+    caps it). `n_ctx` is the KV cells of all slots together; None = `slots * ctx_per_seq`, which never preempts.
+    Fewer cells over-commit: then requests share one pool (`kv_unified`), wait for room, and the youngest is
+    recomputed when it runs out.
+
+    `kv_unified` None chooses: one pool when over-committed (or with one slot), else one stream a slot, whose
+    attention reads only its own cells. `n_batch` is the most tokens of one step; `prefill_chunk` the most prompt
+    tokens of a step in which other requests are decoding, which bounds their pause.
+    """
+
+    slots: int = 4
+    ctx_per_seq: int = 4096
+    n_ctx: int | None = None
+    n_batch: int = 512
+    n_ubatch: int = 512
+    prefill_chunk: int | None = None
+    threads: int = 1
+    threads_batch: int | None = None
+    kv_type: KvType = KvType.F16
+    flash_attn: bool | None = None
+    kv_unified: bool | None = None
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.slots <= MAX_SLOTS, "slots", self.slots, f"1 to {MAX_SLOTS}")
+        _require(self.ctx_per_seq >= 1, "ctx_per_seq", self.ctx_per_seq, "1 or more")
+        _require(self.n_ctx is None or self.n_ctx >= 1, "n_ctx", self.n_ctx, "1 or more, or None")
+        _require(self.n_batch > self.slots, "n_batch", self.n_batch, f"more than the {self.slots} slots")
+        _require(self.n_ubatch >= 1, "n_ubatch", self.n_ubatch, "1 or more")
+        _require(self.threads >= 1, "threads", self.threads, "1 or more")
+        chunk = self.prefill_chunk
+        _require(chunk is None or chunk >= 1, "prefill_chunk", chunk, "1 or more, or None")
+        pooled = self.kv_unified is not False or not self.overcommitted
+        _require(pooled, "kv_unified", self.kv_unified, "True or None when n_ctx is less than slots * ctx_per_seq")
+
+    @property
+    def cells(self) -> int:
+        """KV cells of the whole engine, as asked for (llama.cpp rounds up)."""
+        return self.slots * self.ctx_per_seq if self.n_ctx is None else self.n_ctx
+
+    @property
+    def overcommitted(self) -> bool:
+        return self.cells < self.slots * self.ctx_per_seq
+
+    @property
+    def unified(self) -> bool:
+        if self.kv_unified is None:
+            return self.overcommitted or self.slots == 1
+        return self.kv_unified
+
+
+def _require(ok: bool, name: str, value: object, allowed: str) -> None:  # noqa: FBT001  # reads as a sentence
+    if not ok:
+        raise ConfigError(f"engine setting {name} is {value!r}; allowed: {allowed}")

@@ -1,0 +1,60 @@
+"""A model's vocabulary: text to token ids and back. Safe from any thread."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from llama_cpp import llama_cpp as lib
+
+
+class Vocab:
+    """Reads the vocabulary of a loaded model; valid as long as the model is."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = lib.llama_model_get_vocab(model)
+        self.size: int = lib.llama_vocab_n_tokens(self._vocab)
+        self._pieces: list[bytes | None] = [None] * self.size
+        self.eog = frozenset(t for t in range(self.size) if lib.llama_vocab_is_eog(self._vocab, t))
+        self.suppressed = self._suppressed()
+        self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.eos: int = lib.llama_vocab_eos(self._vocab)
+        self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab)
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Token ids of `text`. `add_special` puts BOS/EOS where the model wants them; `parse_special` reads special
+        tokens' names as those tokens (for rendered templates, not for what users wrote)."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) // 2 + 16
+        while True:
+            ids = (lib.llama_token * room)()
+            count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, add_special, parse_special)
+            if count >= 0:
+                return ids[:count]
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; control tokens (BOS, end of turn) have none. Cached."""
+        cached = self._pieces[token]
+        if cached is None:
+            cached = self._pieces[token] = self._read_piece(token, special=False)
+        return cached
+
+    def text_of(self, token: int) -> str:
+        """A token's name as templates use it (`<s>`, `<|im_end|>`); empty for no token (-1)."""
+        return self._read_piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def _read_piece(self, token: int, *, special: bool) -> bytes:
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count: int = lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def _suppressed(self) -> tuple[int, ...]:
+        """Tokens the model's author says must never be generated."""
+        count = ctypes.c_int32(0)
+        ids = lib.llama_vocab_get_suppress_tokens(self._vocab, ctypes.byref(count))
+        return tuple(ids[i] for i in range(count.value))
