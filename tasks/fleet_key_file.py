@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from tasks import settings_file
+from tasks import atomic_file, settings_file
 from tasks.errors import ConfigError
 from tasks.logs import event
 from tasks.sealing import FleetKey
@@ -44,7 +44,7 @@ def ensure(path: Path) -> bool:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        settings_file.write_private(draft, FleetKey.generate().to_base64() + "\n")
+        atomic_file.write(draft, FleetKey.generate().to_base64() + "\n")
         os.link(draft, path)  # fails when the file is there, and never shows half a key
     except FileExistsError:
         return False

@@ -8,17 +8,15 @@ file in a shape where that does not work (one flow mapping, anchors) is written 
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tasks import file_lock
+from tasks import atomic_file, file_lock
 from tasks.errors import ConfigError
 
 NAME = "config.yaml"
@@ -57,21 +55,6 @@ def change(path: Path, changes: Mapping[str, Any]) -> None:
 def ensure(path: Path, key: str, make: Callable[[], Any]) -> Any:
     """The value of `key`, made and written at the first call. Of several processes at once, one makes it."""
     return _locked_edit(path, lambda values: {} if values.get(key) else {key: make()})[key]
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a whole file at once: mode 0600, on disk before it takes the old one's place. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def spliced(text: str, key: str, value: Any) -> str:
@@ -123,7 +106,7 @@ def _locked_edit(path: Path, edit: Callable[[Values], Mapping[str, Any]]) -> Val
             for key, value in edit(_parse(text, path)).items():
                 text = spliced(text, key, value)
             if text != before:
-                write_private(path, text)
+                atomic_file.write(path, text)
             return _parse(text, path)
     except TimeoutError:
         raise ConfigError(f"{path} is locked by another process that does not let go") from None

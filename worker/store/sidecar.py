@@ -1,0 +1,40 @@
+"""`<gguf>.meta.json`: what an installed file is for and where it came from, so that nobody guesses from its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.contract import Frozen
+
+SUFFIX = ".meta.json"
+
+
+class Sidecar(Frozen):
+    """`purpose` is chat, embedding, rerank, image or transcription; `source` carries no credentials."""
+
+    id: str
+    purpose: str
+    source: str
+    revision: str = ""
+    sha256: str
+    size: int
+    licence: str = ""
+    installed_at: float
+
+
+def path_of(gguf: Path) -> Path:
+    return gguf.with_name(gguf.name + SUFFIX)
+
+
+def read(gguf: Path) -> Sidecar | None:
+    """The sidecar of a GGUF; None when there is none or it cannot be used (the file counts as dropped in by hand)."""
+    try:
+        return Sidecar.model_validate_json(path_of(gguf).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def dump(sidecar: Sidecar) -> str:
+    return sidecar.model_dump_json(indent=2) + "\n"
