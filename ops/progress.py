@@ -1,0 +1,78 @@
+"""Showing an install's progress: a bar on a terminal, a line now and then in a log, nothing when asked for quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from worker.store.download import Progress
+from worker.store.planner import Stage, human
+
+_EVERY_S = 5.0
+
+
+@contextmanager
+def shown(label: str, *, quiet: bool = False) -> Iterator[Progress]:
+    """A progress callback that writes to stderr."""
+    if quiet:
+        yield lambda _stage, _done, _total: None
+    elif sys.stderr.isatty():
+        with _bar(label) as progress:
+            yield progress
+    else:
+        yield Lines(label, lambda line: click.echo(line, err=True))
+
+
+class Lines:
+    """One line per stage, and one every few seconds within it."""
+
+    def __init__(self, label: str, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._label = label
+        self._write = write
+        self._clock = clock
+        self._stage: Stage | None = None
+        self._said = 0.0
+
+    def __call__(self, stage: Stage, done: int, total: int | None) -> None:
+        now = self._clock()
+        if stage is self._stage and now - self._said < _EVERY_S:
+            return
+        self._stage, self._said = stage, now
+        self._write(f"{self._label}: {describe(stage, done, total)}")
+
+
+def describe(stage: Stage, done: int, total: int | None) -> str:
+    """`downloading 12.0 MB of 98.4 MB`."""
+    if not done:
+        return stage.value
+    return f"{stage.value} {human(done)}" + (f" of {human(total)}" if total else "")
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Progress]:
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = [
+        bars.TextColumn(f"{label} {{task.description}}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+    ]
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("", total=None)
+        stage_now: Stage | None = None
+
+        def update(stage: Stage, done: int, total: int | None) -> None:
+            nonlocal stage_now
+            if stage is not stage_now:
+                stage_now = stage
+                display.reset(task, total=total, description=stage.value)
+            display.update(task, completed=done, total=total)
+
+        yield update
