@@ -30,7 +30,7 @@ def run(settings: Settings, model: str, question: str) -> None:
         address = free_address("127.0.0.1", 0)
         install_missing(settings, (model,))
         serving = Serving(slots=None, models=(model,))
-        launch = whole_stack(settings, address, serving, workers=1, redis_url=None)
+        launch = whole_stack(settings, address, serving, workers=1)
         say("starting the stack")
         answer = Demo(launch, model, question).run()
     say()

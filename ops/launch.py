@@ -64,7 +64,7 @@ class Launch:
 
 
 def whole_stack(
-    settings: Settings, address: Address, serving: Serving, *, workers: int | None, redis_url: str | None
+    settings: Settings, address: Address, serving: Serving, *, workers: int | None, own_redis: bool = True
 ) -> Launch:
     """`pendra up`. Call it while the home is locked: it makes the keys a first start needs."""
     from ops.controlplane import ensure_api_key, register_worker
@@ -73,8 +73,8 @@ def whole_stack(
         fleet_key_file.ensure(settings.fleet_key_path)
     settings.fleet_keys()  # a bad key is told here, not in five logs
     shares = devices.plan(devices.probe(), workers)
-    server = None if redis_url else embedded_redis.prepare(settings.home)
-    node = node_of(settings, server.url if server else str(redis_url))
+    server = embedded_redis.prepare(settings.home) if own_redis else None
+    node = node_of(settings, server.url if server else settings.redis_url)
     seed = kept(settings.home / "bridge-key", generate_seed)
     register_worker(settings.home, Identity.from_base64(seed).public_key, settings.worker_name)
     parts: list[ChildSpec] = []
@@ -83,11 +83,10 @@ def whole_stack(
     ready = partial(probes.port_ready, address.dialled, address.port)
     parts.append(stack.controlplane_spec(node, address.host, address.port, ready))
     needs = (stack.REDIS,) if server else ()
-    bridge_needs = (*needs, stack.CONTROLPLANE)
-    parts.append(
-        stack.bridge_spec(node, address.ws_url, seed, bridge_needs, partial(probes.bridge_ready, address.url))
-    )
     parts += stack.worker_specs(node, shares, serving, needs, partial(_worker_ready, node.redis_url))
+    # last here is first to stop: the bridge lets open jobs end while everything they need still runs
+    needs = (*needs, stack.CONTROLPLANE)
+    parts.append(stack.bridge_spec(node, address.ws_url, seed, needs, partial(probes.bridge_ready, address.url)))
     return Launch(
         home=settings.home,
         specs=tuple(parts),

@@ -18,6 +18,7 @@ BRIDGE = "bridge"
 WORKER = "worker"
 PRIVATE_KEY = "GPU_WORKER_PRIVATE_KEY"
 FLEET_KEY = "PENDRA_FLEET_KEY"
+_GOODBYE_S = 3.0  # a bridge gives its jobs `grace_s` to end, then tells the API of those that did not
 
 Ready = Callable[[Run], bool]
 
@@ -86,6 +87,7 @@ def bridge_spec(node: Node, api_ws_url: str, private_key: str, needs: tuple[str,
         env=node.env(BRIDGE) | {"APP_SERVER_WS_URL": api_ws_url, PRIVATE_KEY: private_key},
         needs=needs,
         ready=ready,
+        grace_s=node.grace_s + _GOODBYE_S,
     )
 
 

@@ -10,7 +10,7 @@ import click
 @click.command("up")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address the API listens on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 = any.")
-@click.option("--workers", type=int, help="Worker processes [default: one per GPU, else one].")
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes [default: one per GPU, else one].")
 @click.option("--slots", type=click.IntRange(1, 64), help="Requests at once per process [default: from memory].")
 @click.option("--model", "models", multiple=True, metavar="ID", help="Install if missing, load at once; repeatable.")
 @click.option("--redis-url", metavar="URL", help="Use this Redis [default: start one on a Unix socket].")
@@ -35,10 +35,11 @@ def command(
     from ops.stack import Serving
     from tasks.settings import load_settings
 
-    settings = load_settings(home=home, models_dir=models_dir)
+    settings = load_settings(home=home, models_dir=models_dir, redis_url=redis_url)
     with HomeLock(settings.home, "pendra up"):
         address = free_address(host, port)
         say(f"pendra up: node {settings.worker_id}, state in {settings.home}")
         install_missing(settings, models)
-        launch = whole_stack(settings, address, Serving(slots, models), workers=workers, redis_url=redis_url)
+        own_redis = redis_url is None  # a fleet's Redis in the configuration is not for a stack of one machine
+        launch = whole_stack(settings, address, Serving(slots, models), workers=workers, own_redis=own_redis)
         Foreground(launch).run()

@@ -8,7 +8,7 @@ import click
 
 
 @click.command("worker")
-@click.option("--workers", type=int, help="Worker processes [default: one per GPU, else one].")
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes [default: one per GPU, else one].")
 @click.option("--slots", type=click.IntRange(1, 64), help="Requests at once per process [default: from memory].")
 @click.option("--model", "models", multiple=True, metavar="ID", help="Load this model at once; repeatable.")
 @click.option("--redis-url", metavar="URL", help="The fleet's Redis [default: $PENDRA_REDIS_URL].")
