@@ -8,7 +8,7 @@ import threading
 import click
 
 from ops.answer import Answer, AnswerError, ask
-from ops.foreground import Foreground
+from ops.foreground import Foreground, log_events
 from ops.home_lock import HomeLock
 from ops.install_step import install_missing
 from ops.launch import Launch, free_address, whole_stack
@@ -27,6 +27,7 @@ class DemoError(PendraError):
 def run(settings: Settings, model: str, question: str) -> None:
     """Returns when the answer was shown and everything has stopped. Raises PendraError naming what failed."""
     with HomeLock(settings.home, "pendra demo"):
+        log_events(settings)
         address = free_address("127.0.0.1", 0)
         install_missing(settings, (model,))
         serving = Serving(slots=None, models=(model,))

@@ -7,10 +7,21 @@ from collections.abc import Callable
 from ops.launch import Launch
 from ops.narrator import Narrator
 from ops.node_state import StateFile
+from tasks import logs
+from tasks.settings import Settings
 from worker.children import Change
+from worker.spawn import rotate
 from worker.supervisor import Supervisor
 
+LOG = "supervisor.log"
 _START_ATTEMPTS = 3  # for a stack of our own; a fleet host keeps trying, its Redis may be away
+
+
+def log_events(settings: Settings) -> None:
+    """The supervisor's own log events go beside its children's logs: the terminal has the narrator's words."""
+    path = settings.log_file or settings.home / "logs" / LOG
+    rotate(path)
+    logs.configure(settings.model_copy(update={"log_file": path}), "supervisor")
 
 
 class Foreground:

@@ -27,7 +27,7 @@ def command(
     models_dir: Path | None,
 ) -> None:
     """Run everything here: Redis, a local API, the bridge and the workers. Ctrl-C stops all of it."""
-    from ops.foreground import Foreground
+    from ops.foreground import Foreground, log_events
     from ops.home_lock import HomeLock
     from ops.install_step import install_missing
     from ops.launch import free_address, whole_stack
@@ -37,6 +37,7 @@ def command(
 
     settings = load_settings(home=home, models_dir=models_dir, redis_url=redis_url)
     with HomeLock(settings.home, "pendra up"):
+        log_events(settings)
         address = free_address(host, port)
         say(f"pendra up: node {settings.worker_id}, state in {settings.home}")
         install_missing(settings, models)

@@ -17,7 +17,7 @@ def command(
     workers: int | None, slots: int | None, models: tuple[str, ...], redis_url: str | None, home: Path | None
 ) -> None:
     """Serve models on this host's devices: one process per GPU, restarted when it dies."""
-    from ops.foreground import Foreground
+    from ops.foreground import Foreground, log_events
     from ops.home_lock import HomeLock
     from ops.launch import workers_only
     from ops.stack import Serving
@@ -25,5 +25,6 @@ def command(
 
     settings = load_settings(home=home, redis_url=redis_url)
     with HomeLock(settings.home, "pendra worker"):
+        log_events(settings)
         launch = workers_only(settings, Serving(slots, models), workers=workers)
         Foreground(launch, start_attempts=None).run()

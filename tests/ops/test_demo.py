@@ -43,7 +43,7 @@ class Api(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Api
 
-    def do_POST(self) -> None:  # noqa: N802  # http.server's name
+    def do_POST(self) -> None:  # http.server's name
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.headers["Authorization"], body))
         self.send_response(self.server.status)
