@@ -187,7 +187,7 @@ def version() -> str:
 
 
 def run(settings: Settings) -> int:
-    """Configure logging and run a bridge until SIGTERM or SIGINT. Returns the exit code; 78 when only a person can help.
+    """Configure logging and run a bridge until SIGTERM or SIGINT. Returns the exit code; 78: a person must help.
 
     Raises ConfigError when the settings cannot be used.
     """

@@ -354,4 +354,5 @@ def signed_bytes(nonce: str, worker_id: str, time: float, protocol: int) -> byte
 def _bad_frame(exc: ValidationError) -> BadRequestError:
     first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "frame"
-    return BadRequestError(f"malformed frame: {where}: {first['msg']}", code="bad_frame", param=where)
+    what = "unknown type of frame" if first["type"] == "union_tag_invalid" else first["msg"]  # that one quotes
+    return BadRequestError(f"malformed frame: {where}: {what}", code="bad_frame", param=where)

@@ -1,0 +1,476 @@
+"""The session's rules about jobs, workers and Redis, driven by hand."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Release, SweepWorker
+from bridge.fleet import Gone
+from bridge.protocol import Ack, Cancel, Challenge, Drain, Install, Uninstall
+from bridge.scheduler import NO_WORKER_GRACE_S
+from bridge.session import MAX_REFUSALS
+from bridge.supervision import CLAIM_S, MAX_LOSSES, REDIS_GRACE_S, SILENT_S
+from tests.bridge.builders import Driven, chunk, claimed, failed, finished, job, progress, worker
+
+
+def only(effects: list[Any], kind: type[Any]) -> Any:
+    (found,) = [effect for effect in effects if isinstance(effect, kind)]
+    return found
+
+
+def test_a_job_from_frame_to_result() -> None:
+    driven = Driven(worker())
+    acquire = only(driven.send(job(body={"messages": [1]}, deadline=None)), Acquire)
+    assert acquire.candidates == (("w1", 2),)
+    assert (acquire.job.body, acquire.job.bridge_id, acquire.job.first_seq) == ({"messages": [1]}, "b1", 0)
+    enqueue = driven.take(acquire)
+    assert (enqueue.queue, enqueue.attempt, enqueue.model) == ("model.m", 0, "m")
+    driven.events(claimed())
+    driven.events(progress(seq=1))
+    driven.events(chunk(2, "a"), chunk(3, "b"), finished(4))
+    assert driven.seqs() == [0, 1, 2, 3, 4]
+    assert driven.text() == "ab"
+    kinds = [f["type"] for f in driven.frames if f["type"] not in {"capacity", "workers"}]
+    assert kinds == ["accepted", "progress", "progress", "chunk", "usage", "result"]
+    (result,) = driven.of("result")
+    assert (result["worker_id"], result["worker_name"], result["worker_version"]) == ("w1", "W1", "1.2")
+    assert result["queue_wait_ms"] == 0
+    assert driven.of("usage")[0]["usage"]["prompt_tokens"] == 3
+    assert driven.session.open_jobs == 0
+
+
+def test_one_message_of_many_jobs_is_one_chunk_frame() -> None:
+    driven = Driven(worker(slots=3))
+    for name in ("a", "b", "c"):
+        driven.start(name)
+    driven.clear()
+    driven.events(chunk(1, "1", "a"), chunk(1, "2", "b"), finished(2, "b"), chunk(1, "3", "c"), chunk(2, "4", "a"))
+    assert [f["type"] for f in driven.frames] == ["chunk", "usage", "result"]
+    assert driven.text("a") == "14"
+
+
+def test_a_pinned_job_goes_through_the_workers_own_queue() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    acquire = only(driven.send(job(pin="w2")), Acquire)
+    assert driven.take(acquire).queue == "worker.w2"
+
+
+def test_the_slot_may_be_another_candidates_and_the_claim_another_workers() -> None:
+    driven = Driven(worker("w1", slots=1), worker("w2", slots=1))
+    acquire = only(driven.send(job()), Acquire)
+    driven.take(acquire, "w2")
+    driven.events(claimed(worker_id="w1"), worker_id="w1")
+    driven.events(chunk(1))
+    assert only(driven.send(job("j2")), Acquire).candidates == (("w2", 1),)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "status"),
+    [
+        (job(model="other"), "model_not_found", 404),
+        (job(pin="w9"), "worker_not_found", 404),
+        (job(deadline=1.0), "deadline_exceeded", 504),
+        (job(blobs=("audio",)), "unsupported_content", 400),
+    ],
+)
+def test_what_cannot_be_served_is_answered_at_once(frame: Any, code: str, status: int) -> None:
+    driven = Driven(worker())
+    assert driven.send(frame) == []
+    (error,) = driven.of("error")
+    assert (error["code"], error["status"], error["seq"]) == (code, status, 0)
+    assert driven.of("accepted") == []
+
+
+def test_without_any_worker_the_answer_is_503() -> None:
+    driven = Driven()
+    driven.send(job())
+    assert driven.of("error")[0]["code"] == "no_worker"
+
+
+def test_beyond_the_depth_the_answer_is_429_with_retry_after() -> None:
+    driven = Driven(worker(slots=1), max_waiting=1)
+    for name in ("runs", "waits", "refused"):
+        driven.send(job(name))
+    (error,) = driven.of("error")
+    assert (error["job_id"], error["status"]) == ("refused", 429)
+    assert error["retry_after"] >= 1
+    assert [f["position"] for f in driven.of("accepted")] == [0, 0]
+
+
+def test_a_job_sent_twice_runs_once() -> None:
+    driven = Driven(worker())
+    driven.send(job())
+    assert driven.send(job()) == []
+    assert len(driven.of("accepted")) == 1
+
+
+def test_the_next_job_goes_when_a_slot_is_free() -> None:
+    driven = Driven(worker(slots=1))
+    driven.start("a")
+    assert driven.send(job("b")) == []
+    assert only(driven.events(finished(1, "a")), Acquire).job.job_id == "b"
+
+
+def test_a_slot_another_bridge_took_is_tried_again_in_a_moment() -> None:
+    driven = Driven(worker())
+    acquire = only(driven.send(job()), Acquire)
+    assert driven.do(driven.session.none_free("j1", 0, driven.now)) == []
+    assert only(driven.tick(0.1), Acquire) == acquire
+
+
+# ------------------------------------------------------------------ cancel
+
+
+def test_a_waiting_job_is_gone_when_cancelled() -> None:
+    driven = Driven(worker(slots=1))
+    driven.start("a")
+    driven.send(job("b"))
+    driven.clear()
+    assert driven.send(Cancel(job_id="b")) == []
+    assert driven.events(finished(1, "a")) == []
+    assert not any(f.get("job_id") == "b" for f in driven.frames)
+
+
+def test_a_cancel_while_the_slot_is_taken_gives_it_back() -> None:
+    driven = Driven(worker())
+    driven.send(job())
+    assert driven.send(Cancel(job_id="j1")) == []
+    assert driven.do(driven.session.taken("j1", 0, "w1", 9, driven.now)) == [Release("j1", 0)]
+
+
+def test_a_dispatched_job_is_released_and_a_late_claim_is_stopped() -> None:
+    driven = Driven(worker())
+    driven.take(only(driven.send(job()), Acquire))
+    assert driven.send(Cancel(job_id="j1")) == [Release("j1", 0)]
+    driven.clear()
+    assert driven.events(claimed()) == [CancelOnWorker("w1", "j1", 0)]
+    assert driven.events(chunk(1)) == [], "said once"
+    assert driven.frames == []
+
+
+def test_a_running_job_is_stopped_on_its_worker_and_nothing_more_is_sent() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.clear()
+    assert driven.send(Cancel(job_id="j1")) == [CancelOnWorker("w1", "j1", 0)]
+    assert driven.events(chunk(1), failed(2, code="cancelled")) == []
+    assert driven.frames == []
+
+
+def test_cancelling_what_is_unknown_is_nothing() -> None:
+    assert Driven(worker()).send(Cancel(job_id="?")) == []
+
+
+# ------------------------------------------------------------------ lost workers
+
+
+def test_a_lapsed_lease_gives_an_unstarted_job_to_another_worker() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    effects = driven.tick(4.0, worker("w2"))
+    assert SweepWorker("w1") in effects
+    assert Release("j1", 0) in effects
+    again = only(effects, Acquire)
+    assert (again.job.attempt, again.job.first_seq, again.candidates) == (1, 1, (("w2", 2),))
+    driven.take(again)
+    driven.events(claimed(seq=1, attempt=1, worker_id="w2"), chunk(2, attempt=1), finished(3, attempt=1))
+    assert driven.seqs() == [0, 1, 2, 3]
+    assert driven.of("result")[0]["worker_id"] == "w2"
+
+
+def test_what_an_old_attempt_still_says_is_dropped() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    driven.take(only(driven.tick(4.0, worker("w2")), Acquire))
+    driven.clear()
+    assert driven.events(chunk(1, "old")) == []
+    assert driven.frames == []
+
+
+def test_a_stream_that_delivered_something_ends_with_one_error() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    driven.events(chunk(1, "a"))
+    effects = driven.tick(4.0, worker("w2"))
+    assert not [e for e in effects if isinstance(e, Acquire)]
+    (error,) = driven.of("error")
+    assert (error["code"], error["status"], error["seq"], error["worker_id"]) == ("worker_lost", 502, 2, "w1")
+
+
+def test_a_job_is_not_repeated_for_ever() -> None:
+    driven = Driven(worker("w1"))
+    driven.start()
+    for attempt in range(1, MAX_LOSSES):
+        driven.take(only(driven.do(driven.session.fleet_news(worker(epoch=f"r{attempt}"), driven.now)), Acquire))
+    driven.do(driven.session.fleet_news(worker(epoch="last"), driven.now))
+    assert driven.of("error")[0]["code"] == "worker_lost"
+
+
+def test_a_worker_that_says_goodbye_loses_its_jobs_at_once() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    effects = driven.do(driven.session.fleet_news(Gone("w1"), driven.now))
+    assert only(effects, Acquire).candidates == (("w2", 2),)
+
+
+def test_a_retryable_failure_moves_the_job_elsewhere() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    effects = driven.events(failed(1, retryable=True))
+    assert only(effects, Acquire).candidates == (("w2", 2), ("w1", 2))
+    assert driven.of("error") == []
+
+
+def test_a_final_failure_is_the_clients() -> None:
+    driven = Driven(worker())
+    driven.start()
+    assert driven.events(failed(1, param="messages")) == []
+    (error,) = driven.of("error")
+    assert (error["code"], error["message"], error["param"]) == ("out_of_memory", "no room", "messages")
+
+
+def test_a_job_nobody_claims_is_dispatched_anew() -> None:
+    driven = Driven(worker())
+    driven.take(only(driven.send(job()), Acquire))
+    effects = driven.tick(CLAIM_S + 0.1, worker())
+    assert effects[0] == Release("j1", 0)
+    assert only(effects, Acquire).job.attempt == 1
+
+
+def test_a_job_claimed_by_a_worker_we_never_hear_of_is_lost() -> None:
+    driven = Driven(worker("w1"))
+    driven.take(only(driven.send(job()), Acquire))
+    driven.events(claimed(worker_id="ghost"), worker_id="ghost")
+    effects = driven.tick(3.2, worker("w1"))
+    assert only(effects, Acquire).job.attempt == 1
+
+
+def test_waiting_jobs_end_when_no_worker_comes_back() -> None:
+    driven = Driven(worker(slots=1))
+    driven.start("a")
+    driven.send(job("b"))
+    driven.do(driven.session.fleet_news(Gone("w1"), driven.now))
+    driven.tick(NO_WORKER_GRACE_S + 1)
+    assert {(f["job_id"], f["code"]) for f in driven.of("error")} == {("a", "no_worker"), ("b", "no_worker")}
+
+
+def test_a_bridge_that_slept_does_not_declare_its_workers_dead() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.tick()
+    driven.now += 60
+    assert driven.tick() == []
+
+
+def test_a_deadline_ends_a_job_wherever_it_is() -> None:
+    driven = Driven(worker(slots=1))
+    driven.start("runs", deadline=driven.wall() + 1)
+    driven.send(job("waits", deadline=driven.wall() + 1))
+    effects = driven.tick(1.1, worker(slots=1))
+    assert effects == [CancelOnWorker("w1", "runs", 0)]
+    assert [(f["job_id"], f["status"]) for f in driven.of("error")] == [("runs", 504), ("waits", 504)]
+
+
+# ------------------------------------------------------------------ Redis
+
+
+def test_while_redis_is_away_no_lease_is_judged_and_nothing_goes() -> None:
+    driven = Driven(worker())
+    driven.start("a")
+    driven.session.redis_lost(driven.now)
+    assert driven.send(job("b")) == []
+    assert driven.tick(REDIS_GRACE_S - 1) == []
+    effects = driven.do(driven.session.redis_back(driven.now, data_lost=False))
+    assert only(effects, Acquire).job.job_id == "b"
+    assert driven.of("error") == []
+
+
+def test_jobs_do_not_wait_for_redis_for_ever() -> None:
+    driven = Driven(worker())
+    driven.session.redis_lost(driven.now)
+    driven.send(job("a"))
+    driven.tick(REDIS_GRACE_S + 0.1)
+    driven.send(job("b"))
+    assert [(f["job_id"], f["code"]) for f in driven.of("error")] == [
+        ("a", "redis_unavailable"),
+        ("b", "redis_unavailable"),
+    ]
+
+
+def test_messages_that_redis_lost_are_sent_again() -> None:
+    driven = Driven(worker())
+    driven.take(only(driven.send(job()), Acquire))
+    effects = driven.do(driven.session.redis_back(driven.now, data_lost=True))
+    assert only(effects, Acquire).job.attempt == 1
+
+
+def test_a_running_job_heard_of_again_goes_on_and_a_silent_one_is_repeated() -> None:
+    driven = Driven(worker(slots=2))
+    driven.start("talks")
+    driven.start("silent")
+    driven.do(driven.session.redis_back(driven.now, data_lost=True))
+    driven.events(chunk(1, job_id="talks"))
+    effects = driven.tick(SILENT_S + 0.1, worker(slots=2))
+    again = only(effects, Acquire)
+    assert (again.job.job_id, again.job.attempt) == ("silent", 1)
+    assert CancelOnWorker("w1", "silent", 0) in effects
+
+
+def test_a_dispatch_that_failed_is_tried_again_and_then_given_up() -> None:
+    driven = Driven(worker())
+    driven.send(job())
+    for _ in range(MAX_REFUSALS):
+        effects = driven.do(driven.session.dispatch_failed("j1", 0, driven.now))
+        assert effects == [Release("j1", 0)]
+        assert only(driven.tick(0.6, worker()), Acquire).job.attempt == 0
+    driven.do(driven.session.dispatch_failed("j1", 0, driven.now))
+    assert driven.of("error")[0]["code"] == "redis_unavailable"
+
+
+def test_a_message_that_was_not_sent_frees_its_slot() -> None:
+    driven = Driven(worker())
+    driven.take(only(driven.send(job()), Acquire))
+    assert driven.do(driven.session.enqueue_failed("j1", 0, driven.now)) == [Release("j1", 0)]
+    assert only(driven.tick(0.6, worker()), Acquire).job.attempt == 1
+    assert driven.do(driven.session.enqueue_failed("j1", 0, driven.now)) == [], "an old attempt's"
+
+
+# ------------------------------------------------------------------ the link
+
+
+def test_jobs_go_on_without_the_link_and_are_replayed() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.events(chunk(1, "a"))
+    driven.session.unlinked()
+    driven.clear()
+    driven.events(chunk(2, "b"))
+    driven.events(chunk(3, "c"), finished(4))
+    assert driven.frames == []
+    driven.link(j1=1)
+    assert driven.of("resume")[0]["jobs"] == [{"job_id": "j1", "seq": 4}]
+    assert driven.seqs() == [2, 3, 4]
+    assert driven.text() == "bc"
+    assert len(driven.of("usage")) == 1
+
+
+def test_the_replay_starts_after_what_the_api_has() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.events(chunk(1, "a"), chunk(2, "b"))
+    driven.session.unlinked()
+    driven.clear()
+    driven.link(j1=2)
+    assert driven.seqs() == []
+    driven.events(chunk(3, "c"))
+    assert driven.seqs() == [3]
+
+
+def test_jobs_the_api_forgot_are_cancelled_and_jobs_we_do_not_know_are_answered() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.session.unlinked()
+    driven.clear()
+    driven.link(lost=4)
+    assert driven.effects == [CancelOnWorker("w1", "j1", 0)]
+    (error,) = driven.of("error")
+    assert (error["job_id"], error["code"], error["seq"]) == ("lost", "worker_lost", 5)
+
+
+def test_what_no_buffer_could_hold_ends_with_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.session.unlinked()
+    for seq in range(1, 4):
+        driven.events(chunk(seq, "x" * 300_000))
+    driven.clear()
+    driven.link(j1=0)
+    (error,) = driven.of("error")
+    assert (error["code"], error["seq"]) == ("stream_gap", 1)
+    assert driven.effects == [CancelOnWorker("w1", "j1", 0)]
+
+
+def test_an_ack_forgets_what_the_api_has() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.events(chunk(1, "a"), chunk(2, "b"))
+    driven.send(Ack(job_id="j1", seq=1))
+    driven.events(finished(3))
+    driven.send(Ack(job_id="j1", seq=3))
+    driven.send(Ack(job_id="j1", seq=3))
+    driven.session.unlinked()
+    driven.clear()
+    driven.link()
+    assert driven.of("resume")[0]["jobs"] == []
+
+
+def test_a_new_link_hears_of_the_fleet_again() -> None:
+    driven = Driven(worker())
+    driven.session.unlinked()
+    driven.link()
+    assert {f["type"] for f in driven.frames} == {"resume", "workers", "models", "capacity"}
+
+
+# ------------------------------------------------------------------ the rest
+
+
+def test_a_draining_bridge_takes_nothing_new_and_finishes_what_it_has() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.now += 1
+    driven.send(Drain())
+    assert driven.of("workers")[-1]["workers"][0]["draining"]
+    driven.send(job("late"))
+    assert driven.of("error")[0]["code"] == "draining"
+    driven.events(finished(1))
+    assert driven.of("result")
+
+
+def test_one_worker_is_told_to_drain_and_gets_nothing_more() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    assert driven.send(Drain(worker_id="w1")) == [DrainWorker("w1")]
+    assert only(driven.send(job()), Acquire).candidates == (("w2", 2),)
+    assert driven.send(Drain(worker_id="w9")) == []
+
+
+def test_at_shutdown_every_open_job_ends() -> None:
+    driven = Driven(worker(slots=2))
+    driven.start("runs")
+    driven.take(only(driven.send(job("dispatched")), Acquire))
+    driven.send(job("waits"))
+    effects = driven.do(driven.session.shutdown(driven.now))
+    assert effects == [CancelOnWorker("w1", "runs", 0), Release("dispatched", 0)]
+    assert {f["job_id"] for f in driven.of("error")} == {"runs", "dispatched", "waits"}
+    assert driven.session.open_jobs == 0
+
+
+@pytest.mark.parametrize("kind", [Install, Uninstall])
+def test_installs_are_answered(kind: Any) -> None:
+    driven = Driven(worker())
+    driven.send(kind(request_id="r1", model="m"))
+    (error,) = driven.of("error")
+    assert (error["job_id"], error["code"], error["status"]) == ("r1", "install_unavailable", 501)
+
+
+def test_a_frame_out_of_place_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "pendra.bridge")
+    assert Driven().send(Challenge(nonce="n", time=0.0)) == []
+    assert [getattr(r, "action", "") for r in caplog.records] == ["frame.unexpected"]
+
+
+def test_nothing_of_ten_thousand_jobs_is_left() -> None:
+    driven = Driven(worker(slots=4))
+    for n in range(10_000):
+        name = f"j{n}"
+        driven.start(name)
+        driven.events(chunk(1, "x", name), finished(2, name))
+        driven.send(Ack(job_id=name, seq=2))
+        driven.clear()
+    ledger = driven.session._ledger
+    assert not list(ledger.jobs)
+    assert ledger.jobs._ended_chars == 0
+    assert not ledger.fleet._holder
+    assert not ledger.scheduler._lanes

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from bridge.jobs import JobRecord, JobState
+from bridge.supervision import MAX_LOSSES, Due, Timer, Timers, may_run_again, still_due
+from tests.bridge.builders import job
+
+
+def record(state: JobState = JobState.RUNNING, **fields: int) -> JobRecord:
+    made = JobRecord(job(), arrived=0.0, state=state)
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_timers_come_up_in_order_of_time() -> None:
+    timers = Timers()
+    for when, name in ((3.0, "c"), (1.0, "a"), (2.0, "b")):
+        timers.set(when, Timer(name, Due.CLAIM))
+    assert [t.job_id for t in timers.pop_due(2.0)] == ["a", "b"]
+    assert timers.pop_due(2.5) == []
+    assert [t.job_id for t in timers.pop_due(9.0)] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("timer", "made", "due"),
+    [
+        (Timer("j", Due.DEADLINE), record(JobState.WAITING, attempt=2), True),
+        (Timer("j", Due.DEADLINE), record(JobState.ENDED), False),
+        (Timer("j", Due.CLAIM), record(JobState.DISPATCHED), True),
+        (Timer("j", Due.CLAIM), record(JobState.RUNNING), False),
+        (Timer("j", Due.CLAIM), record(JobState.DISPATCHED, attempt=1), False),
+        (Timer("j", Due.SILENT, seq=4), record(next_seq=4), True),
+        (Timer("j", Due.SILENT, seq=4), record(next_seq=5), False),
+        (Timer("j", Due.UNSEEN), record(next_seq=5), True),
+        (Timer("j", Due.UNSEEN), record(JobState.WAITING), False),
+    ],
+)
+def test_a_timer_counts_only_for_what_it_was_set_for(timer: Timer, made: JobRecord, *, due: bool) -> None:
+    assert still_due(timer, made) is due
+
+
+def test_a_lost_attempt_is_repeated_unless_the_reader_has_some_of_it() -> None:
+    assert may_run_again(record())
+    assert not may_run_again(record(streamed=True))
+    assert not may_run_again(record(losses=MAX_LOSSES))
