@@ -29,7 +29,7 @@ $(SMOLLM): | $(VENV)/.run
 	PENDRA_HOME=.cache/home PENDRA_MODELS_DIR=$(MODELS) $(BIN)/pendra models install smollm2:135m
 
 bench: $(VENV)/.dev model
-	$(BIN)/python bench/stack.py
+	$(BIN)/python -m bench.stack
 
 $(VENV)/.run: pyproject.toml ops/bootstrap.sh
 	sh ops/bootstrap.sh "$(PYTHON)" "$(VENV)" "."

@@ -44,6 +44,7 @@ class Stack:
     models_dir: Path
     port: int = field(default_factory=free_port)
     args: tuple[str, ...] = ()
+    keep_env: tuple[str, ...] = ()
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -59,7 +60,8 @@ class Stack:
         return self.home / "up.out"
 
     def env(self) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PENDRA_", "GPU_WORKER", "APP_SERVER"))}
+        ours = ("PENDRA_", "GPU_WORKER_", "APP_SERVER_")
+        inherited = {k: v for k, v in os.environ.items() if k in self.keep_env or not k.startswith(ours)}
         return inherited | {"PENDRA_HOME": str(self.home), "PENDRA_MODELS_DIR": str(self.models_dir)}
 
     def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
