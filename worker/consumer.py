@@ -15,7 +15,7 @@ _LOG = logging.getLogger("pendra.consumer")
 _INTERVAL_S = {"interval_start": 0.2, "interval_step": 0.3, "interval_max": 2.0}  # stock: 2, 4 … 30 s
 
 
-class Consumer(CeleryConsumer):
+class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     """Everything but `want` runs on Celery's main thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

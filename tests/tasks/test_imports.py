@@ -82,12 +82,12 @@ def test_a_pure_module_loads_nothing_heavy(module):
     assert done.stdout.strip() == "[]"
 
 
-def test_the_app_is_made_at_first_use_and_does_not_load_the_worker():
+def test_the_app_is_made_at_first_use_and_does_not_load_the_worker(tmp_path):
     code = (
-        "import sys, tasks; before = 'celery' in sys.modules; app = tasks.app; app.finalize();"
+        "import sys, tasks; before = 'celery' in sys.modules; app = tasks.app; app.loader.import_default_modules();"
         "print(before, type(app).__name__, 'tasks.infer' in app.tasks, 'worker' in sys.modules)"
     )
-    env = {"PENDRA_REDIS_URL": "redis://127.0.0.1:1/0", "PENDRA_HOME": "/nonexistent", "PATH": ""}
+    env = {"PENDRA_REDIS_URL": "redis://127.0.0.1:1/0", "PENDRA_HOME": str(tmp_path), "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )

@@ -17,9 +17,18 @@ from tests.fakes.waiting import until
 from worker.heartbeat import Heartbeat
 
 
-def info(**changes) -> WorkerInfo:
-    made = WorkerInfo(worker_id="w", epoch="e1", name="n", node="h", pid=1, version="0", device="cpu0", slots_total=2)
-    return made.model_copy(update=changes)
+def info(slots_busy: int = 0) -> WorkerInfo:
+    return WorkerInfo(
+        worker_id="w",
+        epoch="e1",
+        name="n",
+        node="h",
+        pid=1,
+        version="0",
+        device="cpu0",
+        slots_total=2,
+        slots_busy=slots_busy,
+    )
 
 
 class Parts:

@@ -113,7 +113,7 @@ def test_a_step_that_raises_does_not_silence_the_next(client, publisher, caplog)
         raise RuntimeError("the secret prompt")
 
     publisher.step(broken)
-    publisher.step(lambda: reply.finish())
+    publisher.step(reply.finish)
     assert reply.wait(5)
     assert [type(item) for item in flat(client)] == [Chunk, Finished]
     assert "publisher.step_failed" in caplog.text
@@ -174,7 +174,7 @@ def test_beyond_the_bound_the_oldest_go_and_nobody_waits_for_ever(mortal, caplog
         last = publisher.open(job("last"))
         for _ in range(50):
             last.chunk("x" * 200)
-            until(lambda: publisher._inbox.empty())
+            until(publisher._inbox.empty)
         assert first.wait(5) is True  # given up
         assert "publisher.overflow" in caplog.text
         mortal.start()

@@ -1,0 +1,81 @@
+"""The consumer: back soon after Redis, listening to what the runtime has in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.consumer import Consumer
+
+
+class Hub:
+    """Runs what is called soon at once, as the event loop would a moment later."""
+
+    def call_soon(self, call):
+        call()
+
+
+class Loop(Consumer):
+    """The consumer without Celery's connection: what it would listen to is a set."""
+
+    def __init__(self) -> None:
+        self._wanted = frozenset()
+        self._extra = set()
+        self.hub = Hub()
+        self.task_consumer = object()
+        self.listens = {"worker.w"}
+        self.calls: list[str] = []
+        self.init_callback = None
+
+    def add_task_queue(self, queue):
+        self.calls.append(f"+{queue}")
+        self.listens.add(queue)
+
+    def cancel_task_queue(self, queue):
+        self.calls.append(f"-{queue}")
+        self.listens.discard(queue)
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+def test_queues_follow_what_is_wanted_and_the_own_queue_stays(loop):
+    loop.want(["model.a", "model.b"])
+    loop.want(["model.b", "model.c"])
+    assert loop.listens == {"worker.w", "model.b", "model.c"}
+    loop.want(())
+    assert loop.listens == {"worker.w"}
+
+
+def test_wanting_the_same_again_does_nothing(loop):
+    loop.want(["model.a"])
+    loop.want(["model.a"])
+    assert loop.calls == ["+model.a"]
+
+
+def test_what_is_wanted_while_disconnected_is_done_on_reconnect(loop):
+    consumer, loop.task_consumer = loop.task_consumer, None
+    loop.want(["model.a"])
+    assert loop.calls == []
+    loop.task_consumer = consumer
+    loop.on_ready()
+    assert loop.listens == {"worker.w", "model.a"}
+
+
+class Connection:
+    def ensure_connection(self, errback, max_retries, **options: object):
+        self.asked = options | {"max_retries": max_retries}
+        for interval in (0.2, 0.5):
+            errback(ConnectionRefusedError("redis://:password@host"), interval)
+
+
+def test_reconnecting_never_waits_longer_than_two_seconds_nor_gives_up(loop, caplog):
+    connection = Connection()
+    loop.broker_connection_retry_attempt = 0
+    assert loop.ensure_connected(connection) is connection
+    assert connection.asked["interval_max"] == 2
+    assert connection.asked["max_retries"] is None
+    assert loop.first_connection_attempt is False
+    assert caplog.text.count("consumer.retry") == 1  # said once, not at every try
+    assert "password" not in caplog.text

@@ -1,0 +1,229 @@
+"""One serving process: its parts, made before Celery starts, run while Celery consumes, taken down after it.
+
+    settings ─► logs ─► redis ─► sealer ─► publisher ─► runtime ─► heartbeat ─► control
+
+Celery (`worker.program`) brings messages; everything else is here. The heartbeat starts as soon as messages can
+come, so that a worker is visible while its models load.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from tasks import keys
+from tasks.contract import ModelInfo, WorkerInfo
+from tasks.errors import ConfigError, PendraError
+from tasks.logs import event, where
+from tasks.redis_client import connect
+from tasks.sealing import Opener, Sealer
+from tasks.settings import Settings
+from worker.control import Control
+from worker.heartbeat import Heartbeat
+from worker.publisher import Publisher
+from worker.running import Running
+from worker.serve import JobServer, Server
+
+_LOG = logging.getLogger("pendra.worker")
+MAX_SLOTS = 64
+EX_CONFIG = 78  # sysexits.h
+_GOODBYE_S = 0.5  # what an immediate end spends on telling the fleet
+
+Want = Callable[[Iterable[str]], None]
+
+
+class Serving(JobServer, Protocol):
+    """What the process needs of `worker.runtime.Runtime`."""
+
+    def models(self) -> tuple[ModelInfo, ...]: ...
+    def preload(self, models: tuple[str, ...]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Process:
+    """The parts of one serving process. `start` once Celery consumes, `stop` when it has ended."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        slots: int,
+        make_runtime: Callable[[Settings, int, Publisher, Callable[[], None]], Serving],
+    ) -> None:
+        self.settings = settings
+        self.slots = slots
+        self.worker_id = settings.child_id
+        self._epoch = secrets.token_hex(8)
+        self._started_at = time.time()
+        self._draining = False
+        self._want: Want | None = None
+        self._changing = threading.Lock()  # else an older look at the models could be the last one told
+        fleet_keys = settings.fleet_keys()
+        self._client = connect(settings.redis_url)
+        self.running = Running()
+        self.publisher = Publisher(
+            self._client, self.worker_id, Sealer(fleet_keys[0]), worker_name=settings.worker_name
+        )
+        self.runtime = make_runtime(settings, slots, self.publisher, self.changed)
+        self._server = Server(
+            self._client, self.worker_id, Opener(*fleet_keys), self.publisher, self.runtime, self.running
+        )
+        self.heartbeat = Heartbeat(self._client, self.info, self.running.keys)
+        self._control = Control(self._client, self.worker_id, on_cancel=self._cancel, on_drain=self.drain)
+
+    # ----------------------------------------------------------------- life cycle
+
+    def start(self, want: Want) -> None:
+        """Celery consumes: come alive. `want` tells it which queues to consume besides our own."""
+        self._want = want
+        self.publisher.start()
+        self._control.start()
+        self.heartbeat.start()
+        self.changed()
+        threading.Thread(target=self._preload, name="preload", daemon=True).start()
+        event(_LOG, logging.INFO, "worker.started", worker_id=self.worker_id, slots=self.slots, pid=os.getpid())
+
+    def drain(self) -> None:
+        """Take no new jobs; running ones go on. Not in a signal handler: it takes locks."""
+        self._draining = True
+        self.changed()
+
+    def stop(self) -> None:
+        """Everything that runs has ended (Celery's pool is empty): say goodbye. Idempotent."""
+        if self._want is None:
+            return
+        self._want = None
+        self.runtime.close()
+        self.publisher.stop()
+        self._control.stop()
+        self.heartbeat.stop()
+        self._client.close()
+        event(_LOG, logging.INFO, "worker.stopped", worker_id=self.worker_id)
+
+    def abandon(self) -> None:
+        """The process is about to end with jobs running: let the fleet know now rather than when the lease lapses."""
+        if self._want is not None:
+            self.heartbeat.stop(_GOODBYE_S)
+
+    # ----------------------------------------------------------------------- work
+
+    def serve(self, job_id: str, attempt: int) -> None:
+        """Run one job to its last event. Blocks; any thread; never raises."""
+        self._server.serve(job_id, attempt)
+
+    def changed(self) -> None:
+        """Models or draining changed: consume what fits, and tell the fleet. Any thread; returns at once."""
+        if self._want is None:
+            return
+        with self._changing:
+            loaded = [] if self._draining else [model.id for model in self.runtime.models() if model.loaded]
+            self._want(keys.model_queue(model) for model in loaded)
+        self.heartbeat.poke()
+
+    def info(self) -> WorkerInfo:
+        """What the heartbeat says of us."""
+        settings = self.settings
+        return WorkerInfo(
+            worker_id=self.worker_id,
+            epoch=self._epoch,
+            name=settings.worker_name,
+            node=settings.worker_id,
+            pid=os.getpid(),
+            version=_version(),
+            device=settings.device,
+            slots_total=self.slots,
+            slots_busy=len(self.running),
+            models=self.runtime.models(),
+            draining=self._draining,
+            started_at=self._started_at,
+            log=str(settings.log_file) if settings.log_file else None,
+        )
+
+    def _cancel(self, job_id: str, attempt: int) -> None:
+        hit = self.running.cancel(job_id, attempt)
+        event(_LOG, logging.INFO, "job.cancel", job_id=job_id, attempt=attempt, running=hit)
+
+    def _preload(self) -> None:
+        try:
+            self.runtime.preload(self.settings.preload)
+        except PendraError as exc:
+            event(_LOG, logging.ERROR, "worker.preload_failed", code=exc.code, why=exc.message)
+        except Exception as exc:  # noqa: BLE001  # the worker still serves what loads
+            event(_LOG, logging.ERROR, "worker.preload_failed", error=type(exc).__name__, at=where(exc))
+
+
+def slots_of(settings: Settings, asked: int | None) -> int:
+    """How many jobs run at once: `-c`, else MAX_CONCURRENT, else what fits in memory."""
+    fixed = asked or settings.max_concurrent
+    if fixed:
+        return min(fixed, MAX_SLOTS)
+    from worker.capacity import slots_from_memory  # noqa: PLC0415  # probes devices
+
+    return slots_from_memory(settings)
+
+
+def build_process(settings: Settings, asked_slots: int | None = None) -> Process:
+    """The real thing. Raises ConfigError for settings that cannot be used."""
+    from worker.runtime import Runtime  # noqa: PLC0415  # loads llama.cpp
+
+    return Process(settings, slots_of(settings, asked_slots), Runtime)
+
+
+# The process of this interpreter, for the task: Celery calls a function and gives it nothing but its arguments.
+_current: Process | None = None
+
+
+def install(process: Process) -> None:
+    global _current  # noqa: PLW0603  # one per interpreter, set once by the program
+    _current = process
+
+
+def current() -> Process:
+    """The running process. Raises ConfigError where none was started (a task called outside a worker)."""
+    if _current is None:
+        raise ConfigError(
+            "no serving process runs here: tasks.infer runs in `pendra worker` or `celery -A tasks worker`"
+        )
+    return _current
+
+
+def main() -> int:
+    """`python -m worker.process`: the Celery worker program without Celery's command line. Returns the exit code."""
+    from tasks import app  # noqa: PLC0415  # reads the settings
+
+    return run(app)
+
+
+def run(app: Any, **options: Any) -> int:
+    """Start the worker program of `app` and block until it has ended. Main thread only."""
+    worker = app.Worker(quiet=True, **options)
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("pendra-worker")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def _entry() -> int:
+    # run as a script this file is `__main__`; the task must find its process in `worker.process`
+    from worker.process import main as entry  # noqa: PLC0415
+
+    try:
+        return entry()
+    except ConfigError as exc:
+        sys.stderr.write(f"worker: {exc.message}\n")
+        return EX_CONFIG
+
+
+if __name__ == "__main__":
+    sys.exit(_entry())
