@@ -60,7 +60,7 @@ _NOISY = ("httpx", "httpcore", "urllib3", "websockets", "huggingface_hub", "file
           "celery", "uvicorn", "uvicorn.access", "multipart")  # fmt: skip
 
 
-def event(logger: logging.Logger, level: int, action: str, **fields: Any) -> None:
+def event(logger: logging.Logger, level: int, action: str, /, **fields: Any) -> None:
     """Log that `action` happened. Any thread; never raises for a field's sake. Cheap when the level is off.
 
     `action` is stable (`area.what`), `fields` are ids, counts, sizes and durations: never content.

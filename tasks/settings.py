@@ -114,9 +114,9 @@ class Settings(BaseSettings):
     log_file: Annotated[Folder | None, BeforeValidator(values.optional)] = _setting(
         "PENDRA_LOG_FILE", "a file, or nothing (stderr)"
     )
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).strip().upper())
-    ] = _setting("PENDRA_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", "INFO")
+    log_level: Annotated[str, BeforeValidator(values.log_level)] = _setting(
+        "PENDRA_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", "INFO"
+    )
     log_format: Literal["text", "json"] = _setting("PENDRA_LOG_FORMAT", "text or json", "text")
 
     @property

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
@@ -16,6 +16,7 @@ from tasks.sealing import KEY_BYTES, FleetKey
 
 OFF = "off"
 OFF_WORDS = frozenset({"off", "0", "false", "none", "no"})
+LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 MIN_CONCURRENT, MAX_CONCURRENT = 1, 64
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ID_LONGEST = 100
@@ -51,7 +52,7 @@ def _url(value: Any, schemes: tuple[str, ...]) -> str:
         raise ValueError(f"it does not start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     if not parts.hostname:
         raise ValueError("it names no host")
-    _ = parts.port  # raises ValueError for a port that is none
+    _check_port(parts)
     return text.rstrip("/")
 
 
@@ -135,7 +136,21 @@ def redis_url(value: Any) -> str:
         raise ValueError("it does not start with redis://, rediss:// or unix://")
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise ValueError("it names no host or socket")
-    _ = parts.port
+    _check_port(parts)
+    return text
+
+
+def _check_port(parts: SplitResult) -> None:
+    try:
+        _ = parts.port
+    except ValueError:  # its own text quotes what stands there
+        raise ValueError("its port is not a number from 0 to 65535") from None
+
+
+def log_level(value: Any) -> str:
+    text = str(value).strip().upper()
+    if text not in LOG_LEVELS:
+        raise ValueError
     return text
 
 
