@@ -17,6 +17,7 @@ from worker.engine.api import EngineStats, FinishReason, GenerationRequest, Step
 from worker.engine.config import EngineConfig
 from worker.engine.inbox import Cancel, Inbox, Submit
 from worker.engine.model import LoadedModel
+from worker.engine.pace import Pacer
 from worker.engine.runner import NoRoomError, Runner
 from worker.engine.sampling import Sampler, StepSampler, check_params
 from worker.engine.scheduler import Scheduler
@@ -47,6 +48,7 @@ class Engine:
         self._outputs: list[StepOutput] = []
         self._thread: threading.Thread | None = None
         self._counters = _Counters()
+        self._pacer = Pacer(config.n_batch)
         self._eog = model.eog
         self._piece = model.vocab.piece
         self._stats = EngineStats(config.slots, 0, 0, 0, config.cells, 0, 0, 0, 0)
@@ -68,9 +70,9 @@ class Engine:
             slots=config.slots,
             cells=self._runner.cells,
             n_batch=config.n_batch,
-            chunk=config.prefill_chunk or config.n_batch,
             sharing=self._runner.sharing,
         )
+        self._scheduler.chunk = config.prefill_chunk or self._pacer.chunk
         self._thread = threading.Thread(target=self._loop, name="pendra-engine", daemon=True)
         self._thread.start()
         event(_log, logging.INFO, "engine.started", slots=config.slots, cells=self._runner.cells, ctx=self.ctx_limit)
@@ -145,6 +147,7 @@ class Engine:
         if not plan:
             return
         sampled = plan.sampled()
+        started = _now()
         try:
             logits = self._runner.run(plan)
         except NoRoomError:
@@ -152,8 +155,16 @@ class Engine:
             return
         self._scheduler.commit(plan)
         self._counters.steps += 1
-        if logits is not None:
-            self._postprocess(sampled, self._sampler.choose(sampled, logits))
+        if logits is None:
+            return
+        if plan.prefill:
+            self._pace(plan.tokens, _now() - started)
+        self._postprocess(sampled, self._sampler.choose(sampled, logits))
+
+    def _pace(self, tokens: int, seconds: float) -> None:
+        if self._config.prefill_chunk is None:
+            self._pacer.note(tokens, seconds)
+            self._scheduler.chunk = self._pacer.chunk
 
     def _postprocess(self, sampled: list[Sequence], tokens: list[int]) -> None:
         now = _now()

@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-_NEAR = 12.0
+_NEAR = 6.0
 """First guess how far below the best logit the top k reach; doubled until enough tokens are found."""
 _FAR = 96.0
 _MAX_TOP_K = 1024
@@ -155,7 +155,7 @@ class Sampler:
     def _samplers(self, params: SamplingParams, vocab: Vocab) -> list[Any]:
         samplers: list[Any] = []
         if params.logit_bias:
-            pairs = [lib.llama_logit_bias(token, bias) for token, bias in params.logit_bias]  # type: ignore[arg-type]
+            pairs = [lib.llama_logit_bias(token, bias) for token, bias in params.logit_bias]
             biases = (lib.llama_logit_bias * len(pairs))(*pairs)
             samplers.append(lib.llama_sampler_init_logit_bias(vocab.size, len(biases), biases))
         if self._penalises:

@@ -43,19 +43,24 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.decode or self.prefill)
 
+    @property
+    def tokens(self) -> int:
+        return len(self.decode) + sum(count for _, count in self.prefill)
+
     def sampled(self) -> list[Sequence]:
         """The sequences that get a new token from this step, in the order of the batch's outputs."""
         return self.decode + [seq for seq, count in self.prefill if count == seq.pending]
 
 
 class Scheduler:
-    """Owned by the engine thread. `cells`: KV cells of the pool; `chunk`: see `EngineConfig.prefill_chunk`."""
+    """Owned by the engine thread. `cells`: KV cells of the pool; `sharing`: slots may share the cells of a prefix."""
 
-    def __init__(self, memory: Memory, *, slots: int, cells: int, n_batch: int, chunk: int, sharing: bool) -> None:
+    def __init__(self, memory: Memory, *, slots: int, cells: int, n_batch: int, sharing: bool = False) -> None:
         self._memory = memory
         self._cells = cells
         self._n_batch = n_batch
-        self._chunk = min(chunk, n_batch)
+        self.chunk = n_batch
+        """The most prompt tokens of a step in which others decode; may be changed between steps."""
         self._sharing = sharing
         self._slots = SlotTable(slots, sharing=sharing)
         self._waiting: deque[Sequence] = deque()
@@ -90,7 +95,7 @@ class Scheduler:
         if len(decode) == len(self._running):
             return Plan(decode)
         budget = self._n_batch - len(decode)
-        return Plan(decode, self._chunks(min(budget, self._chunk) if decode else budget))
+        return Plan(decode, self._chunks(min(budget, self.chunk) if decode else budget))
 
     def commit(self, plan: Plan) -> None:
         """The plan's tokens are in the KV cache now."""
