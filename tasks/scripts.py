@@ -64,6 +64,7 @@ class BridgeScripts:
         for worker_id, slots in job.candidates:
             names += [keys.credits_of(worker_id), keys.worker_lease(worker_id)]
             args += [worker_id, slots]
+        args.append(_CREDITS)
         taken = cast("bytes", await self._acquire(keys=names, args=args))
         return taken.decode() or None
 

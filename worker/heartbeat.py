@@ -103,7 +103,7 @@ class Heartbeat:
         pipe.hset(keys.WORKERS, info.worker_id, text)
         pipe.publish(keys.FLEET, text)
         previous = pipe.execute()[1 if first else 0]
-        if previous is None:
+        if previous is None or first:
             self._reclaim(info.worker_id)
         elif not first and previous != info.epoch.encode():
             event(_LOG, logging.ERROR, "heartbeat.twin", worker_id=info.worker_id, epoch=info.epoch)

@@ -67,6 +67,13 @@ async def test_a_worker_without_a_lease_gets_nothing(client, bridge):
     assert await bridge.acquire(JOB) is None
 
 
+async def test_a_job_sent_again_gives_its_old_slot_back_first(client, bridge):
+    await bridge.acquire(JOB)
+    assert await bridge.acquire(replace(JOB, attempt=1)) == "w1"  # although it was full, with this very job
+    assert await bridge.acquire(replace(JOB, attempt=2, candidates=(("w2", 1),))) == "w2"
+    assert (held(client, "w1"), held(client, "w2")) == (set(), {b"j1"})
+
+
 async def test_claim_hands_over_the_payload_once(bridge, worker):
     await bridge.acquire(JOB)
     assert worker.claim("j1", 0, "w1") == (Claim.OK, b"sealed")
