@@ -1,0 +1,165 @@
+"""The control plane put together: state, endpoints, and the clock that ticks while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from bridge.protocol import PATH
+from ops.controlplane import catalogue
+from ops.controlplane.config import Config
+from ops.controlplane.db import Database
+from ops.controlplane.errors import Problem, http_body, http_headers, problem_of
+from ops.controlplane.gpu_socket import GpuSocket
+from ops.controlplane.hub import Hub
+from ops.controlplane.inference import Inference
+from ops.controlplane.jobs import new_request_id
+from ops.controlplane.keystore import KeyStore
+from ops.controlplane.listings import Listings
+from ops.controlplane.registry import Registry
+from ops.controlplane.reply import REQUEST_ID_HEADER
+from ops.controlplane.usage import UsageLog
+from tasks.contract import JobKind
+from tasks.errors import BadRequestError, PendraError
+from tasks.logs import event
+
+log = logging.getLogger("pendra.controlplane")
+
+_INFERENCE = {
+    "/chat/completions": JobKind.CHAT,
+    "/completions": JobKind.COMPLETION,
+    "/embeddings": JobKind.EMBEDDINGS,
+    "/rerank": JobKind.RERANK,
+    "/images/generations": JobKind.IMAGE,
+}
+_UNSUPPORTED = ("/audio/transcriptions", "/audio/translations", "/audio/speech", "/moderations")
+_PREFIXES = ("/api/v1", "/v1")
+
+
+class Plane:
+    """Everything one control plane owns. Made and used on one event loop; `close` when done."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigError when the home cannot be used."""
+        self.config = config
+        self._db = Database(config.home)
+        self.keys = KeyStore(self._db)
+        self.registry = Registry(self._db)
+        self.usage = UsageLog(self._db)
+        self.catalogue = catalogue.load()
+        self.hub = Hub(config, self.usage, self.catalogue)
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        timers = self.config.timers
+        flushed = time.monotonic()
+        while True:
+            await asyncio.sleep(timers.tick_s)
+            self.hub.tick()
+            if self.usage.pending and time.monotonic() - flushed >= timers.usage_flush_s:
+                flushed = time.monotonic()
+                await asyncio.to_thread(self.usage.flush)
+
+    def close(self) -> None:
+        self.usage.flush()
+        self._db.close()
+
+
+def make_app(config: Config) -> Starlette:
+    """The ASGI application; its `Plane` is `app.state.plane`. Raises ConfigError when the home cannot be used."""
+    plane = Plane(config)
+    app = Starlette(
+        routes=_routes(plane),
+        lifespan=_lifespan,
+        exception_handlers={
+            PendraError: _pendra_error,
+            HTTPException: _http_error,
+            sqlite3.Error: _internal_error,
+            Exception: _internal_error,
+        },
+    )
+    app.state.plane = plane
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    plane: Plane = app.state.plane
+    ticking = asyncio.create_task(plane.run(), name="controlplane-ticks")
+    try:
+        yield
+    finally:
+        plane.hub.shut_down()
+        ticking.cancel()
+        await asyncio.wait([ticking])
+        plane.close()
+
+
+def _routes(plane: Plane) -> list[BaseRoute]:
+    listings = Listings(plane.keys, plane.hub, plane.catalogue, started=int(time.time()))
+    routes: list[BaseRoute] = [
+        WebSocketRoute(PATH, GpuSocket(plane.config, plane.registry, plane.hub).serve),
+        Route("/healthz", listings.health),
+    ]
+    for prefix in _PREFIXES:
+        for path, kind in _INFERENCE.items():
+            endpoint = Inference(kind, plane.config, plane.keys, plane.hub)
+            routes.append(Route(prefix + path, endpoint, methods=["POST"]))
+        routes += [
+            Route(f"{prefix}/models", listings.models),
+            Route(f"{prefix}/models/{{model_id:path}}", listings.model),
+            Route(f"{prefix}/catalogue", listings.catalogue),
+            Route(f"{prefix}/private-inference/key", listings.workload_keys),
+            *(Route(prefix + path, _unsupported, methods=["POST"]) for path in _UNSUPPORTED),
+        ]
+    return routes
+
+
+async def _unsupported(request: Request) -> Response:
+    what = "moderation" if request.url.path.endswith("/moderations") else "audio"
+    raise BadRequestError(
+        f"{what} is not supported by this build; chat, completions, embeddings, rerank and images are",
+        code="unsupported_endpoint",
+    )
+
+
+# ---------------------------------------------------------------- errors outside of inference
+
+
+async def _pendra_error(_request: Request, exc: Exception) -> Response:
+    if not isinstance(exc, PendraError):
+        raise exc
+    return _response(problem_of(exc))
+
+
+async def _http_error(request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    if status == HTTPStatus.NOT_FOUND:
+        words, code = "there is nothing at this path; the API is under /v1 and /api/v1", "not_found"
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        words, code = f"{request.method} is not allowed at this path", "method_not_allowed"
+    else:
+        words, code = HTTPStatus(status).phrase, "bad_request"
+    extra = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
+    return _response(Problem(status, code, words), extra)
+
+
+async def _internal_error(request: Request, exc: Exception) -> Response:
+    event(log, logging.ERROR, "request.crashed", path=request.url.path, error=type(exc).__name__)
+    return _response(Problem(500, "internal_error", "the API failed at this request; its log says where"))
+
+
+def _response(problem: Problem, extra: dict[str, str] | None = None) -> Response:
+    headers = {REQUEST_ID_HEADER: new_request_id(), **http_headers(problem), **(extra or {})}
+    return JSONResponse(http_body(problem), status_code=problem.status, headers=headers)

@@ -1,0 +1,160 @@
+"""From the bytes of a request to an `Ask`. Pure but for `read_body`.
+
+Checked here: that the body is a JSON object and what placement needs of it. What the fields mean is the worker's.
+No error quotes the body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from ops.controlplane.config import Limits
+from ops.controlplane.jobs import Ask
+from tasks.contract import JobKind
+from tasks.errors import BadRequestError
+
+PIN_HEADER = "x-pendra-worker-id"
+MAX_MODEL_CHARS = 256
+SEALED = "pendra_encrypted"
+_NEEDED: dict[JobKind, tuple[str, ...]] = {
+    JobKind.CHAT: ("messages",),
+    JobKind.COMPLETION: ("prompt",),
+    JobKind.EMBEDDINGS: ("input",),
+    JobKind.RERANK: ("query", "documents"),
+    JobKind.IMAGE: ("prompt",),
+}
+_STREAMS = (JobKind.CHAT, JobKind.COMPLETION)
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], limits: Limits) -> bytes:
+    """The whole body. Raises BadRequestError(`request_too_large`) as soon as that is clear, and ClientDisconnect.
+
+    The server reads and drops what is left, so a client that is still sending gets to see the answer.
+    """
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.body_bytes:
+        raise _too_large(limits)
+    kept = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        kept += message.get("body", b"")
+        if len(kept) > limits.body_bytes:
+            raise _too_large(limits)
+        more = bool(message.get("more_body"))
+    return bytes(kept)
+
+
+def parse_ask(kind: JobKind, raw: bytes, headers: Mapping[str, str], *, secret: str) -> Ask:
+    """`secret` keys the affinity token, so that equal conversations of two API keys do not look equal.
+
+    Raises BadRequestError naming the field.
+    """
+    body = parse_object(raw)
+    model = _model(body)
+    sealed = SEALED in body
+    if sealed:
+        _check_sealed(body[SEALED])
+    else:
+        _check_needed(kind, body)
+    return Ask(
+        kind=kind,
+        model=model,
+        stream=_stream(body) and kind in _STREAMS,
+        body=body,
+        pin=headers.get(PIN_HEADER, "").strip() or None,
+        affinity=_sealed_affinity(body[SEALED]) if sealed else _affinity(kind, model, body, secret),
+        sealed=sealed,
+    )
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object (RFC 8259). Raises BadRequestError saying where it stops being one, without content."""
+    if not raw.strip():
+        raise BadRequestError("the request has no body; a JSON object is needed", code="invalid_json")
+    try:
+        value = from_json(raw, allow_inf_nan=False)
+    except ValueError as exc:
+        raise BadRequestError(f"the request body is not valid JSON: {exc}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise BadRequestError(f"the request body must be a JSON object, not {_json_type(value)}")
+    return value
+
+
+def _model(body: dict[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model.strip():
+        raise BadRequestError(
+            "'model' must name a model, e.g. one of those that GET /api/v1/models lists", param="model"
+        )
+    if len(model) > MAX_MODEL_CHARS:
+        raise BadRequestError(f"'model' is longer than {MAX_MODEL_CHARS} characters", param="model")
+    return model
+
+
+def _stream(body: dict[str, Any]) -> bool:
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise BadRequestError(f"'stream' must be true or false, not {_json_type(stream)}", param="stream")
+    return bool(stream)
+
+
+def _check_needed(kind: JobKind, body: dict[str, Any]) -> None:
+    for name in _NEEDED.get(kind, ()):
+        if body.get(name) is None:
+            raise BadRequestError(f"'{name}' is missing", param=name)
+    if kind is JobKind.CHAT:
+        messages = body["messages"]
+        if not isinstance(messages, list) or not messages:
+            said = "an empty array" if messages == [] else _json_type(messages)
+            raise BadRequestError(
+                f"'messages' must be an array of at least one message, not {said}", param="messages"
+            )
+
+
+def _check_sealed(envelope: Any) -> None:
+    if not isinstance(envelope, dict):
+        raise BadRequestError(f"'{SEALED}' must be an object, not {_json_type(envelope)}", param=SEALED)
+
+
+def _sealed_affinity(envelope: dict[str, Any]) -> str | None:
+    token = envelope.get("affinity_key")
+    return token if isinstance(token, str) and token else None
+
+
+def _affinity(kind: JobKind, model: str, body: dict[str, Any], secret: str) -> str | None:
+    """Equal for the turns of one conversation: the messages up to the first of the user, under a keyed hash."""
+    if kind is not JobKind.CHAT:
+        return None
+    opening: list[Any] = []
+    for message in body["messages"]:
+        opening.append(message)
+        if isinstance(message, dict) and message.get("role") == "user":
+            break
+    text = json.dumps([model, opening], sort_keys=True, separators=(",", ":"))
+    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _too_large(limits: Limits) -> BadRequestError:
+    return BadRequestError(
+        f"the request body is larger than {limits.body_bytes // 1024} KiB, the most a worker can be sent now; "
+        "shorten the conversation, or send images and files as URLs",
+        code="request_too_large",
+    )
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", dict: "an object", list: "an array", str: "a string"}
+    return names.get(type(value), "a number")
