@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -77,6 +78,15 @@ def test_a_job_pulled_by_another_worker_takes_its_credit_along(fleet):
             fleet.finished(f"j{n}")
 
 
+def test_sigquit_ends_it_at_once(fleet):
+    with fleet.worker("w1") as process:
+        fleet.submit("long", body={"hold": True})
+        until(lambda: "progress" in fleet.types("long"))
+        process.send_signal(signal.SIGQUIT)
+        assert process.wait(5) == 1
+        assert fleet.info("w1") is None
+
+
 def test_the_worker_drains_on_the_first_signal_and_ends_at_once_on_the_second(fleet):
     with fleet.worker("w1", slots=2) as process:
         fleet.submit("long", body={"hold": True})
@@ -91,11 +101,12 @@ def test_the_worker_drains_on_the_first_signal_and_ends_at_once_on_the_second(fl
         assert fleet.info("w1") is None  # it said goodbye all the same
 
 
-def test_a_draining_worker_finishes_what_it_has_and_leaves(fleet):
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
+def test_a_draining_worker_finishes_what_it_has_and_leaves(fleet, asked):
     with fleet.worker("w1", slots=2) as process:
         fleet.submit("long", body={"hold": True})
         until(lambda: "progress" in fleet.types("long"))
-        process.terminate()
+        process.send_signal(asked)
         until(lambda: fleet.info("w1") and fleet.info("w1").draining)
         fleet.cancel("long")
         assert process.wait(5) == 0
