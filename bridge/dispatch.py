@@ -19,6 +19,7 @@ import redis.asyncio as aredis
 
 from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Enqueue, Release, SweepWorker
 from tasks import keys
+from tasks.celery_config import ARGSREPR, INFER
 from tasks.contract import Job
 from tasks.logs import event
 from tasks.redis_client import retryable
@@ -27,8 +28,6 @@ from tasks.sealing import Sealer, payload_aad
 
 log = logging.getLogger("pendra.bridge.dispatch")
 
-TASK = "tasks.infer"
-REPR = "(ids only)"  # never empty: Celery would fall back to the real arguments in its error logs
 RETRIES_S = (0.1, 0.5, 1.0, 2.0, 4.0)  # for what must not be lost to a short outage: releases and cancels
 
 _FAILED = (redis.RedisError, OSError)
@@ -143,12 +142,12 @@ class Dispatcher:
 
     def _send(self, effect: Enqueue) -> None:
         self._app.send_task(
-            TASK,
+            INFER,
             kwargs={"job_id": effect.job_id, "attempt": effect.attempt, "model": effect.model, "size": effect.size},
             task_id=f"{effect.job_id}.{effect.attempt}",
             queue=effect.queue,
-            argsrepr=REPR,
-            kwargsrepr=REPR,
+            argsrepr=ARGSREPR,
+            kwargsrepr=ARGSREPR,
             ignore_result=True,
             retry=False,
         )

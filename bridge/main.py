@@ -47,6 +47,7 @@ class Bridge:
     def __init__(self, settings: Settings, identity: Identity) -> None:
         self._settings = settings
         self._identity = identity
+        self.grace_s = settings.grace_seconds
         self.bridge_id = f"{settings.worker_id}-{secrets.token_hex(4)}"
         fleet_keys = settings.fleet_keys()
         self.session = Session(self.bridge_id, Opener(*fleet_keys), max_waiting=settings.max_waiting)
@@ -90,7 +91,7 @@ class Bridge:
     async def _finish(self) -> None:
         """SIGTERM: take nothing new, let the open jobs end, then end them."""
         self.apply(self.session.drain(time.monotonic()))
-        deadline = time.monotonic() + self._settings.grace_seconds
+        deadline = time.monotonic() + self.grace_s
         while self._busy_before(deadline):  # noqa: ASYNC110  # a sans-I/O session sets no events
             await asyncio.sleep(TICK_S)
         self.apply(self.session.shutdown(time.monotonic()))
