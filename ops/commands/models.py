@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from worker.store.catalogue import Entry
 
 
 @click.group("models", invoke_without_command=True)
@@ -63,20 +67,33 @@ command.add_command(uninstall, "remove")
 
 def _list(*, as_json: bool) -> None:
     from tasks.settings import load_settings
-    from worker.store.installer import listing
+    from worker.store.catalogue import Catalogue
     from worker.store.planner import human
 
     store = load_settings().models_dir
-    found = listing(store)
+    found = Catalogue(store).entries()
     if as_json:
-        rows = [
-            {"path": str(path), "id": path.stem, "size": path.stat().st_size} | (known.model_dump() if known else {})
-            for path, known in found
-        ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        click.echo(json.dumps([_row(entry) for entry in found], ensure_ascii=False, indent=2))
         return
-    for path, known in found:
-        name, purpose = (known.id, known.purpose) if known else (path.stem, "?")
-        click.echo(f"{name:<32}  {purpose:<13}  {human(path.stat().st_size):>9}  {path.name}")
+    for entry in found:
+        kind = entry.info.quantisation if entry.info else None
+        note = f"  {entry.problem.message}" if entry.problem else ""
+        click.echo(f"{entry.id:<28}  {entry.purpose:<13}  {kind or '?':<8}  {human(entry.size_bytes):>9}{note}")
     if not found:
         click.echo(f"no models in {store}; `pendra models install ID` fetches one", err=True)
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    info = entry.info
+    return {
+        "id": entry.id,
+        "purpose": entry.purpose,
+        "path": str(entry.path),
+        "size": entry.size_bytes,
+        "sha256": entry.label.sha256,
+        "licence": entry.label.licence,
+        "context_length": info.context_length if info else None,
+        "parameter_size": info.parameter_size if info else None,
+        "quantisation": info.quantisation if info else None,
+        "problem": entry.problem.message if entry.problem else None,
+    }

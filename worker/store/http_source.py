@@ -15,7 +15,7 @@ from http import HTTPStatus
 import httpx
 
 from worker.store.errors import DownloadError
-from worker.store.partial import BLOCK, Partial
+from worker.store.partial import Partial
 from worker.store.sources import HttpSource, public
 
 TRIES = 5
@@ -93,7 +93,7 @@ def _exchange(client: httpx.Client, source: HttpSource, part: Partial, report: R
 
 
 def _receive(response: httpx.Response, part: Partial, report: Report, total: int | None) -> None:
-    for block in response.iter_raw(BLOCK):
+    for block in response.iter_raw():  # as it comes: a block size would hold back what a cut then loses
         part.write(block)
         report(part.size, total)
     if total is not None and part.size != total:

@@ -8,8 +8,6 @@ A model is visible (`<name>.gguf` exists) only when it is whole and its hash is 
 from __future__ import annotations
 
 import errno
-import glob
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import atomic_file, file_lock
-from tasks.errors import NotFoundError
+from tasks.errors import NotFoundError, PendraError
 from worker.store import download, sidecar
+from worker.store.catalogue import Catalogue
 from worker.store.download import Progress
 from worker.store.errors import ChecksumError, DiskFullError, StoreError
+from worker.store.gguf import read_gguf, split_of
 from worker.store.partial import Partial, hash_file
 from worker.store.planner import (
     Action,
@@ -37,8 +37,6 @@ from worker.store.planner import (
 from worker.store.sidecar import Sidecar
 from worker.store.sources import public
 
-_SPLIT = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf")
-_GGUF_VERSIONS = frozenset({2, 3})
 _LOCK_TIMEOUT_S = 4 * 3600.0  # as long as somebody else may take for a very large model
 
 
@@ -72,41 +70,25 @@ def uninstall(model_id: str, store: Path) -> list[Path]:
 
     Raises NotFoundError when it is not installed.
     """
-    path = find(model_id, store)
-    if path is None:
+    entry = Catalogue(store).find(model_id)
+    if entry is None:
         raise NotFoundError(f"{model_id} is not installed in {store}", code="model_not_installed")
     with _writing(store):
-        gone = parts_of(path)
+        gone = parts_of(entry.path)
         for part in gone:
             part.unlink(missing_ok=True)
-        sidecar.path_of(path).unlink(missing_ok=True)
-        atomic_file.sync_folder(store)
+        sidecar.path_of(entry.path).unlink(missing_ok=True)
+        atomic_file.sync_folder(entry.path.parent)
     return gone
 
 
-def find(model_id: str, store: Path) -> Path | None:
-    """The GGUF (of a split one the first part) of an installed model; a file without sidecar goes by its name."""
-    return next((path for path, known in listing(store) if (known.id if known else path.stem) == model_id), None)
-
-
-def listing(store: Path) -> list[tuple[Path, Sidecar | None]]:
-    """Every model file in the store with its sidecar, None for those dropped in by hand. Blocking."""
-    files = (path for path in store.glob("*.gguf") if not path.name.startswith(".") and _is_first(path))
-    return [(path, sidecar.read(path)) for path in sorted(files)]
-
-
 def parts_of(path: Path) -> list[Path]:
-    """All files of a split GGUF (`name-00001-of-00003.gguf`), or just the file."""
-    split = _SPLIT.fullmatch(path.name)
+    """All files there are of a split GGUF (`name-00001-of-00003.gguf`), or just the file."""
+    split = split_of(path)
     if split is None:
         return [path]
-    stem, total = split["stem"], split["total"]
-    return sorted(path.parent.glob(f"{glob.escape(stem)}-[0-9][0-9][0-9][0-9][0-9]-of-{total}.gguf"))
-
-
-def _is_first(path: Path) -> bool:
-    split = _SPLIT.fullmatch(path.name)
-    return split is None or int(split["number"]) == 1
+    parts = (path.with_name(split.name(number)) for number in range(1, split.count + 1))
+    return [part for part in parts if part.exists()]
 
 
 def _present(path: Path) -> Present:
@@ -122,7 +104,7 @@ def _adopt(goal: Target, progress: Progress) -> Sidecar | None:
     if hash_file(goal.path, lambda done: progress(Stage.CHECKING, done, size)) != goal.spec.sha256:
         goal.path.replace(goal.quarantine)
         return None
-    _check_header(goal.path)
+    _check_header(goal, goal.path)
     return _write_sidecar(goal, goal.spec.sha256, size)
 
 
@@ -133,7 +115,7 @@ def _fetch(goal: Target, progress: Progress) -> Sidecar:
         progress(Stage.VERIFYING, part.size, part.size)
         try:
             _compare(goal, part.sha256)
-            _check_header(goal.part)
+            _check_header(goal, goal.part)
         except StoreError:
             part.path.replace(goal.quarantine)
             part.discard()
@@ -162,12 +144,12 @@ def _compare(goal: Target, found: str) -> None:
         )
 
 
-def _check_header(path: Path) -> None:
-    """Raises StoreError(model_corrupt) for a file that is not a GGUF of a version llama.cpp reads."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head[:4] != b"GGUF" or int.from_bytes(head[4:8], "little") not in _GGUF_VERSIONS:
-        raise StoreError(f"{path.name} is not a GGUF file of version 2 or 3", code="model_corrupt")
+def _check_header(goal: Target, path: Path) -> None:
+    """Raises StoreError(model_corrupt) for a file that llama.cpp could not read."""
+    try:
+        read_gguf(path)
+    except PendraError as exc:
+        raise StoreError(f"what {public(goal.spec.source)} gave: {exc.message}", code="model_corrupt") from None
 
 
 def _write_sidecar(goal: Target, sha256: str, size: int) -> Sidecar:

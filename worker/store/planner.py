@@ -71,7 +71,7 @@ class Target:
 
     @property
     def lock(self) -> Path:
-        return self.path.parent / ".locks" / self.path.name
+        return self.path.parent / ".locks" / f"{self.path.name}.lock"
 
 
 def target(spec: InstallSpec, store: Path) -> Target:
