@@ -92,7 +92,8 @@ class Sampler:
     """One sequence's chain. Created and used by the engine thread; `free` it exactly when the sequence ends."""
 
     def __init__(self, params: SamplingParams, vocab: Vocab, *, ctx_limit: int) -> None:
-        self._bias = np.array(sorted({token for token, _ in params.logit_bias}), dtype=np.int32)
+        self._biases = dict(params.logit_bias)  # llama.cpp treats a token named twice now this way, now that
+        self._bias = np.array(list(self._biases), dtype=np.int32)
         self._penalises = _penalises(params)
         self.plain = params.temperature <= 0 and not self._penalises and not params.logit_bias
         """The most likely token, whatever came before: needs no chain."""
@@ -154,8 +155,8 @@ class Sampler:
 
     def _samplers(self, params: SamplingParams, vocab: Vocab) -> list[Any]:
         samplers: list[Any] = []
-        if params.logit_bias:
-            pairs = [lib.llama_logit_bias(token, bias) for token, bias in params.logit_bias]
+        if self._biases:
+            pairs = [lib.llama_logit_bias(token, bias) for token, bias in self._biases.items()]
             biases = (lib.llama_logit_bias * len(pairs))(*pairs)
             samplers.append(lib.llama_sampler_init_logit_bias(vocab.size, len(biases), biases))
         if self._penalises:
