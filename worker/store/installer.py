@@ -70,16 +70,22 @@ def uninstall(model_id: str, store: Path) -> list[Path]:
 
     Raises NotFoundError when it is not installed.
     """
-    entry = Catalogue(store).find(model_id)
-    if entry is None:
+    path = find(model_id, store)
+    if path is None:
         raise NotFoundError(f"{model_id} is not installed in {store}", code="model_not_installed")
     with _writing(store):
-        gone = parts_of(entry.path)
+        gone = parts_of(path)
         for part in gone:
             part.unlink(missing_ok=True)
-        sidecar.path_of(entry.path).unlink(missing_ok=True)
-        atomic_file.sync_folder(entry.path.parent)
+        sidecar.path_of(path).unlink(missing_ok=True)
+        atomic_file.sync_folder(path.parent)
     return gone
+
+
+def find(model_id: str, store: Path) -> Path | None:
+    """The model's file (of a split one the first), which may be a broken one. Blocking."""
+    entry = Catalogue(store).find(model_id)
+    return entry.path if entry else None
 
 
 def parts_of(path: Path) -> list[Path]:
