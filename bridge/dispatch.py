@@ -30,6 +30,8 @@ log = logging.getLogger("pendra.bridge.dispatch")
 
 RETRIES_S = (0.1, 0.5, 1.0, 2.0, 4.0)  # for what must not be lost to a short outage: releases and cancels
 
+CONNECTIONS = 16  # Redis calls at a time; a burst must neither exhaust the client's pool nor connect a hundred times
+
 _FAILED = (redis.RedisError, OSError)
 
 
@@ -51,6 +53,7 @@ class Dispatcher:
         self._app = app
         self._sealer = sealer
         self._results = results
+        self._calls = asyncio.Semaphore(CONNECTIONS)
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-send")
         self._last: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,7 +122,8 @@ class Dispatcher:
         job = effect.job
         placement = self._placement(job, effect.candidates)
         try:
-            worker_id = await self._scripts.acquire(placement)
+            async with self._calls:
+                worker_id = await self._scripts.acquire(placement)
         except _FAILED as exc:
             event(log, logging.WARNING, "slot.acquire_failed", job_id=job.job_id, error=type(exc).__name__)
             self._results.dispatch_failed(job.job_id, job.attempt)
@@ -169,7 +173,8 @@ class Dispatcher:
         """Do it, and again for some seconds while Redis is away. Redis lost = nothing left to release or stop."""
         for delay in (*RETRIES_S, None):
             try:
-                await step()
+                async with self._calls:
+                    await step()
             except _FAILED as exc:
                 if delay is None or not retryable(exc):
                     event(log, logging.ERROR, action, error=type(exc).__name__)

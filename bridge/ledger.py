@@ -14,7 +14,7 @@ from bridge.admission import Rates
 from bridge.effects import Acquire, CancelOnWorker, Effect, Release, Send
 from bridge.fleet import Fleet
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
-from bridge.outbox import Outbox, Sent
+from bridge.outbox import Outbox
 from bridge.placement import need_of
 from bridge.protocol import JobFrame
 from bridge.scheduler import Go, Scheduler, Waiting
@@ -44,7 +44,7 @@ class Ledger:
 
     def deliver(self, record: JobRecord, text: str) -> None:
         """The job's next frame."""
-        record.outbox.add(Sent(record.next_seq, text, chunk=False))
+        record.outbox.add((record.next_seq, text, False))
         record.next_seq += 1
         self.send(text)
 
@@ -106,7 +106,7 @@ class Ledger:
             self.fail(record, problem, now)
             return
         usage = replies.usage(record, event)
-        record.outbox.add(Sent(record.next_seq, usage, chunk=False))
+        record.outbox.add((record.next_seq, usage, False))
         self.send(usage)
         self.deliver(record, result)
         self.fleet.ran(record.worker_id, record.frame.model)

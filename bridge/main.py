@@ -7,6 +7,7 @@ session and carries out what it answers.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -208,6 +209,8 @@ async def _run(settings: Settings, identity: Identity) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     bridge = Bridge(settings, identity)
+    gc.collect()
+    gc.freeze()  # what was imported lives for ever: the collector need not look at it while tokens pass
     event(log, logging.INFO, "bridge.started", bridge_id=bridge.bridge_id, api=settings.app_server_ws_url)
     fatal = await bridge.run(stop)
     if fatal is not None:

@@ -50,8 +50,8 @@ def chunk_frames(events: Sequence[str]) -> Iterator[str]:
 
 def replayed(items: Iterable[Sent]) -> Iterator[str]:
     """Frames that say these items again, in order."""
-    for chunk, run in groupby(items, key=lambda item: item.chunk):
-        texts = [item.text for item in run]
+    for chunk, run in groupby(items, key=lambda item: item[2]):
+        texts = [text for _, text, _ in run]
         yield from chunk_frames(texts) if chunk else texts
 
 

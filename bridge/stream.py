@@ -14,7 +14,6 @@ from bridge import problems, replies
 from bridge.effects import Heal
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
-from bridge.outbox import Sent
 from bridge.supervision import Due, Timer
 from tasks.contract import Chunk, Claimed, Failed, Finished, Progress
 from tasks.errors import PendraError, SealError
@@ -71,7 +70,7 @@ class Stream:
 
     def _chunk(self, record: JobRecord, event: Chunk) -> None:
         text = replies.chunk_event(event.job_id, event.seq, event.data)
-        record.outbox.add(Sent(event.seq, text, chunk=True))
+        record.outbox.add((event.seq, text, True))
         record.next_seq += 1
         record.streamed = True
         record.tokens.extend(event.tokens)

@@ -6,7 +6,6 @@ import pytest
 
 from bridge import jobs
 from bridge.jobs import JobRecord, JobState, JobTable, move
-from bridge.outbox import Sent
 from tests.bridge.builders import job
 
 
@@ -32,7 +31,7 @@ def test_a_move_the_picture_does_not_allow_is_a_bug() -> None:
 def retired(table: JobTable, job_id: str, now: float = 0.0) -> JobRecord:
     one = record(job_id)
     table.add(one)
-    one.outbox.add(Sent(0, "frame", chunk=False))
+    one.outbox.add((0, "frame", False))
     one.next_seq = 1
     move(one, JobState.ENDED)
     table.retire(one, now)

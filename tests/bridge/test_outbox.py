@@ -6,12 +6,12 @@ from bridge.outbox import Outbox, Sent
 def filled(count: int, limit: int = 1000) -> Outbox:
     box = Outbox(limit)
     for seq in range(count):
-        box.add(Sent(seq, "x" * 10, chunk=True))
+        box.add((seq, "x" * 10, True))
     return box
 
 
 def seqs(items: list[Sent] | None) -> list[int] | None:
-    return None if items is None else [item.seq for item in items]
+    return None if items is None else [item[0] for item in items]
 
 
 def test_it_says_again_what_comes_after_a_seq() -> None:
@@ -36,5 +36,5 @@ def test_what_was_dropped_for_room_is_reported_missing() -> None:
 
 def test_the_newest_stays_however_large() -> None:
     box = Outbox(limit=5)
-    box.add(Sent(0, "a" * 100, chunk=False))
+    box.add((0, "a" * 100, False))
     assert seqs(box.after(-1)) == [0]

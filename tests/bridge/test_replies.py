@@ -4,7 +4,6 @@ import pytest
 
 from bridge import replies
 from bridge.jobs import JobRecord
-from bridge.outbox import Sent
 from bridge.protocol import MAX_FRAME_BYTES, ChunkEvent, ChunkFrame, decode_bridge
 from tasks.errors import BusyError, WorkerError
 from tests.bridge.builders import finished, job
@@ -30,10 +29,10 @@ def test_many_chunks_are_one_frame_until_it_would_be_too_large() -> None:
 def test_a_replay_keeps_the_order_and_joins_chunks() -> None:
     a, b = (replies.chunk_event("j", seq, "x") for seq in (1, 2))
     items = [
-        Sent(0, "first", chunk=False),
-        Sent(1, a, chunk=True),
-        Sent(2, b, chunk=True),
-        Sent(3, "last", chunk=False),
+        (0, "first", False),
+        (1, a, True),
+        (2, b, True),
+        (3, "last", False),
     ]
     assert list(replies.replayed(items)) == ["first", replies.chunk_frame([a, b]), "last"]
 

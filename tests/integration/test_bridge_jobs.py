@@ -81,9 +81,11 @@ async def test_a_full_fleet_makes_jobs_wait_and_a_free_slot_lets_them_go(world: 
     await world.claimed(worker, "b")
 
 
-async def test_many_jobs_at_once_all_end(world: World) -> None:
-    worker = await world.worker(slots=8)
-    names = [f"j{n}" for n in range(40)]
+async def test_a_burst_larger_than_any_connection_pool_ends_well(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = await world.worker(slots=150)
+    names = [f"j{n}" for n in range(200)]
     for name in names:
         await world.api.send(job(name))
     ended: set[str] = set()
@@ -94,6 +96,7 @@ async def test_many_jobs_at_once_all_end(world: World) -> None:
             ended.add(name)
     await eventually(lambda: len(world.api.of("result")) == len(names))
     assert all(world.api.text(name) == name for name in names)
+    assert not [r for r in caplog.records if "failed" in getattr(r, "action", "")]
     assert world.client.scard(keys.credits_of("w1")) == 0
 
 
