@@ -83,7 +83,7 @@ def whole_stack(
     ready = partial(probes.port_ready, address.dialled, address.port)
     parts.append(stack.controlplane_spec(node, address.host, address.port, ready))
     needs = (stack.REDIS,) if server else ()
-    parts += stack.worker_specs(node, shares, serving, needs, partial(_worker_ready, node.redis_url))
+    parts += stack.worker_specs(node, shares, serving, needs, partial(_worker_ready, node, serving))
     # last here is first to stop: the bridge lets open jobs end while everything they need still runs
     needs = (*needs, stack.CONTROLPLANE)
     parts.append(stack.bridge_spec(node, address.ws_url, seed, needs, partial(probes.bridge_ready, address.url)))
@@ -103,13 +103,13 @@ def workers_only(settings: Settings, serving: Serving, *, workers: int | None) -
     settings.fleet_keys()
     node = node_of(settings, settings.redis_url)
     shares = devices.plan(devices.probe(), workers)
-    specs = stack.worker_specs(node, shares, serving, (), partial(_worker_ready, node.redis_url))
+    specs = stack.worker_specs(node, shares, serving, (), partial(_worker_ready, node, serving))
     state = NodeState(node=node.worker_id, redis_url=node.redis_url)
     return Launch(home=settings.home, specs=specs, state=state, workers=len(shares), models=serving.models)
 
 
-def _worker_ready(redis_url: str, worker_id: str) -> stack.Ready:
-    return partial(probes.worker_ready, redis_url, worker_id)
+def _worker_ready(node: Node, serving: Serving, worker_id: str) -> stack.Ready:
+    return partial(probes.worker_ready, node.redis_url, serving.models, worker_id)
 
 
 def free_address(host: str, port: int) -> Address:

@@ -51,8 +51,8 @@ class Narrator:
             took = f"{self._clock() - self._began:.1f} s" if first_time else "again"
             say(f"  {name} ready    {took}  process {change.pid}", fg="green")
         elif change.state is State.BACKOFF:
-            again = f"starts again in {change.delay_s:g} s" if change.delay_s is not None else ""
-            say(f"  {name} {describe_exit(change.exit_code)}; {again}; log: {change.spec.log_path}", fg="red")
+            again = f"; starts again in {change.delay_s:g} s" if change.delay_s is not None else ""
+            say(f"  {name} {describe_exit(change.exit_code)}{again}; log: {change.spec.log_path}", fg="red")
         elif change.state is State.STOPPING and not self._stopping:
             self._stopping = True
             say("stopping (once more to hurry)")

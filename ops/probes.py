@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Collection
 
 import httpx
 import redis
@@ -39,10 +40,15 @@ def port_ready(host: str, port: int, _run: Run | None = None) -> bool:
     return False
 
 
-def worker_ready(url: str, worker_id: str, run: Run) -> bool:
-    """This life of the worker has a lease: its heartbeat started after the process did."""
+def worker_ready(url: str, preload: Collection[str], worker_id: str, run: Run) -> bool:
+    """This life of the worker (its heartbeat began after the process did) lives and has loaded what it should.
+
+    One of the models to preload is enough: when they do not all fit, they take turns.
+    """
     info = _heartbeat(url, worker_id)
-    return info is not None and info.started_at >= run.started_at
+    if info is None or info.started_at < run.started_at:
+        return False
+    return not preload or any(model.loaded for model in info.models if model.id in preload)
 
 
 def health(api_url: str) -> Health | None:

@@ -61,7 +61,10 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A child changed state; what a person is shown and what `pendra status` reads."""
+    """A child changed state; what a person is shown and what `pendra status` reads.
+
+    `delay_s` is set in BACKOFF: when it starts again (None: it will not).
+    """
 
     spec: ChildSpec
     state: State

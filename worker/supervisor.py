@@ -167,14 +167,19 @@ class Supervisor:
             self._enter(child, State.STOPPED, pid=pid, exit_code=code)
             return
         child.failures = self._backoff.failures(child.failures, now - child.started)
-        delay = self._backoff.delay(child.failures)
-        child.due = now + delay
+        hopeless = self._is_hopeless(child, code)
+        delay = None if hopeless else self._backoff.delay(child.failures)
+        child.due = now + (delay or 0)
         self._enter(child, State.BACKOFF, pid=pid, exit_code=code, delay_s=delay)
         if self._backoff.crash_loop(child.failures):
             self._note(logging.ERROR, "child.crash_loop", child, failures=child.failures)
-        hopeless = code == _EX_CONFIG or child.failures >= (self._start_attempts or 0)
-        if self._start_attempts and hopeless and not child.was_ready:
+        if hopeless:
             self._give_up(child, code)
+
+    def _is_hopeless(self, child: Child, code: int) -> bool:
+        if child.was_ready or not self._start_attempts:
+            return False
+        return code == _EX_CONFIG or child.failures >= self._start_attempts
 
     def _give_up(self, child: Child, code: int) -> None:
         self._failure = self._failure or ChildFailedError(

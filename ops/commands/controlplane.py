@@ -14,6 +14,9 @@ import click
 def command(host: str, port: int, home: Path | None) -> None:
     """Run a local stand-in for the Pendra API: development, tests, air-gapped sites."""
     from ops.controlplane.server import run
+    from tasks.logs import configure
     from tasks.settings import load_settings
 
-    raise SystemExit(run(host, port, load_settings(home=home).home))
+    settings = load_settings(home=home)
+    configure(settings, "controlplane")
+    raise SystemExit(run(host, port, settings.home))
