@@ -61,16 +61,15 @@ class Narrator:
         now = self._clock()
         if self._was_ready or self._stopping:
             return
-        waiting = [name for name, state in self._states.items() if state is not State.READY]
+        waiting = [spec for spec in self._launch.specs if self._states[spec.name] is not State.READY]
         if not waiting and now - self._asked >= _ASK_S:
             self._asked = now
             self._all_up_since = self._all_up_since or now
             self._look(now)
         if not self._was_ready and now - self._reminded >= _REMIND_S:
             self._reminded = now
-            say(
-                f"  … {now - self._began:.0f} s: waiting for {', '.join(waiting) or 'a model to be served'}", dim=True
-            )
+            whom = ", ".join(f"{spec.name} (log: {spec.log_path})" for spec in waiting) or "a model to be served"
+            say(f"  … {now - self._began:.0f} s: waiting for {whom}", dim=True)
 
     def _look(self, now: float) -> None:
         if self._launch.url is None:

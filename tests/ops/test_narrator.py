@@ -81,7 +81,7 @@ def test_a_slow_start_says_what_it_waits_for(capsys: pytest.CaptureFixture[str])
     scene = Scene(launch())
     scene.narrator.changed(Change(SPECS[0], State.READY, pid=7))
     scene.pass_time(16)
-    assert "16 s: waiting for worker-cpu0" in capsys.readouterr().out
+    assert "16 s: waiting for worker-cpu0 (log: /logs/worker-cpu0.log)" in capsys.readouterr().out
 
 
 def test_without_a_model_the_next_step_is_named(capsys: pytest.CaptureFixture[str]) -> None:
