@@ -36,7 +36,7 @@ class StepPublisher(Protocol):
     """The publisher, as an engine's thread needs it."""
 
     def step(self, call: Callable[[], None]) -> None:
-        """Run `call` on the publisher thread; all events it emits to one bridge leave as one message. Never blocks."""
+        """Run `call` on the publisher thread; what it emits to one bridge leaves as one message. Never blocks."""
 
 
 class CancelToken:

@@ -1,0 +1,84 @@
+"""OpenAI's chat completion objects, made from what the engine puts out. Pure: no thread, no publisher.
+
+A stream is: a chunk that names the role, the text's pieces, a chunk with the finish reason and an empty delta, and
+(always) a chunk with empty `choices` and the usage. Everything is ASCII-only JSON, so that no line separator of
+Unicode can break a client's parsing of lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.contract import Job, Usage
+from worker.engine.api import FinishReason, StepOutput
+
+_BEFORE = ',"choices":[{"index":0,"delta":{"content":'
+_AFTER = '},"logprobs":null,"finish_reason":null}]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The data of one event, and the token ids whose text it delivers."""
+
+    data: str = field(repr=False)
+    tokens: tuple[int, ...] = field(default=(), repr=False)
+
+
+class ChatReply:
+    """The reply to one job. Not thread-safe: outputs come in one after the other.
+
+    `pieces` turns one output of the engine into the chunks to send now (none unless the job streams); `whole` is the
+    reply of a job that does not stream, once its last output was taken.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._stream = job.stream
+        self._head: dict[str, Any] = {
+            "id": f"chatcmpl-{job.job_id}",
+            "object": "chat.completion.chunk" if job.stream else "chat.completion",
+            "created": job.created,
+            "model": job.model,
+        }
+        self._started = job.resume is not None  # what was delivered before began with the role
+        self._pending: list[int] = []
+        self._texts: list[str] = []
+        self._before = _json(self._head)[:-1] + _BEFORE
+
+    def pieces(self, output: StepOutput) -> Iterator[Piece]:
+        """What this output adds to a stream. The last output (`finish_reason` set) must be a good end."""
+        if not self._stream:
+            self._texts.append(output.text)
+            return
+        if not self._started:
+            self._started = True
+            yield Piece(self._delta({"role": "assistant", "content": ""}))
+        if output.tokens:
+            self._pending += output.tokens
+        if output.text:
+            yield Piece(f"{self._before}{json.dumps(output.text)}{_AFTER}", tuple(self._pending))
+            self._pending.clear()
+        if output.finish_reason is not None:
+            yield Piece(self._delta({}, output.finish_reason), tuple(self._pending))
+            yield Piece(self._usage_chunk(output.usage or Usage()))
+
+    def whole(self, reason: FinishReason, usage: Usage) -> str:
+        """The complete reply of a job that does not stream."""
+        message = {"role": "assistant", "content": "".join(self._texts), "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+        return _json({**self._head, "choices": [choice], "usage": usage.openai()})
+
+    def _delta(self, delta: dict[str, str], reason: FinishReason | None = None) -> str:
+        return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}])
+
+    def _usage_chunk(self, usage: Usage) -> str:
+        return self._chunk([], usage=usage.openai())
+
+    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> str:
+        return _json({**self._head, "choices": choices, **more})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
