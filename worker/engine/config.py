@@ -30,7 +30,7 @@ class EngineConfig:
 
     `kv_unified` None chooses: one pool when over-committed (or with one slot), else one stream a slot, whose
     attention reads only its own cells. `n_batch` is the most tokens of one step; `prefill_chunk` the most prompt
-    tokens of a step in which other requests are decoding, which bounds their pause (None = about 100 ms worth).
+    tokens of a step in which other requests are decoding, which bounds their pause (None = about 200 ms worth).
     """
 
     slots: int = 4

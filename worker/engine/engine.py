@@ -62,8 +62,7 @@ class Engine:
         if self._thread is not None:
             raise RuntimeError("the engine is started already")
         config = self._config
-        self._runner = Runner(self._model, config)
-        self._runner.warm_up(max(0, self._model.vocab.bos))
+        self._runner = _warm_runner(self._model, config)
         self._sampler = StepSampler(self._model.vocab)
         self._scheduler = Scheduler(
             self._runner,
@@ -262,6 +261,16 @@ class Engine:
             cached_tokens=counters.cached_tokens,
             completion_tokens=counters.completion_tokens,
         )
+
+
+def _warm_runner(model: LoadedModel, config: EngineConfig) -> Runner:
+    runner = Runner(model, config)
+    try:
+        runner.warm_up(max(0, model.vocab.bos))
+    except BaseException:
+        runner.close()
+        raise
+    return runner
 
 
 @dataclass(slots=True)

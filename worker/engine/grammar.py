@@ -43,7 +43,7 @@ class GrammarVocab:
 
     `pieces`: each token's bytes. `special`: tokens that no text in a grammar may match, such as other roles' turn
     markers; markers that are part of a reply's format (`<tool_call>`, `[TOOL_CALLS]`, `<|channel|>`) must not be
-    among them. `eog`: tokens that may end a reply, allowed exactly where the grammar may end.
+    among them. `eog`: tokens that end a reply, allowed exactly where the grammar may end, whatever their text.
     """
 
     def __init__(self, pieces: Sequence[bytes], *, eog: Iterable[int], special: Iterable[int]) -> None:
@@ -51,7 +51,7 @@ class GrammarVocab:
         if not ends:
             raise BadRequestError("this model has no token that ends a reply: it cannot follow a grammar")
         self.size = len(pieces)
-        tokens = TokenizerWrapper(_Tokens(list(pieces), ends[0], sorted(special)))
+        tokens = TokenizerWrapper(_Tokens(list(pieces), ends[0], sorted({*special, *ends})))
         self._tokenizer = LLTokenizer(tokens, eos_token=ends)
         self._words = (self.size + 31) // 32
 

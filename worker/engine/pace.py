@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-_MEASURABLE = 32
-_SMOOTHING = 0.3
+_SMALLEST = 64
 
 
 class Pacer:
-    """Keeps a step near `target_s` seconds: learns how fast prompts are evaluated here and sizes chunks by it.
+    """Keeps a step with prompt tokens in it near `target_s` seconds, by making chunks larger and smaller.
 
-    Until something was measured, and on machines that are fast enough, a chunk is a whole batch (`n_batch`).
+    Chunks start small. They never get smaller than 64 tokens, so that prompts get on even where a step without any
+    takes longer than the target, nor larger than a batch.
     """
 
-    def __init__(self, n_batch: int, *, target_s: float = 0.1) -> None:
+    def __init__(self, n_batch: int, *, target_s: float = 0.2) -> None:
         self._n_batch = n_batch
         self._target_s = target_s
-        self._rate: float | None = None
-        self.chunk = n_batch
+        self.chunk = min(n_batch, _SMALLEST)
 
     def note(self, tokens: int, seconds: float) -> None:
-        """A step evaluated so many tokens in so many seconds. Small steps say little about prompts: not counted."""
-        if tokens < min(_MEASURABLE, self._n_batch) or seconds <= 0:
+        """A step evaluated so many tokens in so many seconds. Steps much smaller than a chunk are not counted."""
+        if tokens < self.chunk // 2:
             return
-        rate = tokens / seconds
-        self._rate = rate if self._rate is None else self._rate + _SMOOTHING * (rate - self._rate)
-        self.chunk = max(1, min(self._n_batch, max(_MEASURABLE, int(self._rate * self._target_s))))
+        if seconds > 1.25 * self._target_s:
+            self.chunk = max(min(_SMALLEST, self._n_batch), self.chunk // 2)
+        elif seconds < 0.6 * self._target_s:
+            self.chunk = min(self._n_batch, 2 * self.chunk)

@@ -59,13 +59,18 @@ class Runner:
             lib.llama_free(ctx)
 
     def warm_up(self, token: int) -> None:
-        """Evaluate one token and forget it: the first request finds weights and buffers in place."""
+        """Evaluate one token and forget it: the first request finds weights and buffers in place.
+
+        Raises WorkerError when even that fails.
+        """
         lib.llama_set_warmup(self._ctx, True)  # noqa: FBT003  # a C call
         self._batch.fill_one(token)
-        native.decode(self._ctx, self._batch.struct)
+        code = native.decode(self._ctx, self._batch.struct)
         native.get_logits(self._ctx)
         lib.llama_set_warmup(self._ctx, False)  # noqa: FBT003  # a C call
         self.clear()
+        if code != 0:
+            raise WorkerError(f"the model loads but does not run: llama_decode failed with code {code}")
 
     def run(self, plan: Plan) -> Floats | None:
         """Evaluate the plan's tokens. Returns logits, a row for each of `plan.sampled()`; None when that is empty.
