@@ -128,6 +128,7 @@ class Ledger:
     def cancel(self, record: JobRecord, now: float) -> None:
         """Nobody reads the answer: stop it where it is. Nothing more is sent for it."""
         self._stop(record)
+        record.outbox = Outbox()
         self._end(record, Outcome.CANCELLED, now)
 
     def stop_stale(self, record: JobRecord, worker_id: str, attempt: int) -> None:
