@@ -1,0 +1,247 @@
+"""Serves chat from one GGUF with the engine of this process.
+
+task thread:      parse ─► render ─► tokenise ─► engine.submit ─► wait for the end
+engine thread:    on_step(outputs) ─► publisher.step(shape outputs)
+publisher thread: shape: outputs ─► chunks ─► the job's reply        (one batch a step)
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
+
+from tasks.contract import Job, JobKind, Timing, Usage
+from tasks.errors import BadRequestError, JobCancelledError, PendraError, UnavailableError, WorkerError
+from tasks.logs import event, where
+from worker.backends.base import CancelToken, Reply, StepPublisher
+from worker.chat.reply import ChatReply
+from worker.chat.request import ChatRequest, parse_chat
+from worker.chat.template import ChatTemplate
+from worker.engine.api import EngineStats, FinishReason, GenerationRequest, StepOutput
+
+_LOG = logging.getLogger("pendra.llama")
+_PROGRESS_EVERY_S = 2.0  # a job that does not stream is silent otherwise, and silence looks like a fault
+_CLOSE_S = 10.0
+
+OnStep = Callable[[list[StepOutput]], None]
+
+
+class Vocabulary(Protocol):
+    bos: int
+    adds_bos: bool
+
+
+class Model(Protocol):
+    """What is needed of `worker.engine.model.LoadedModel`."""
+
+    @property
+    def vocab(self) -> Vocabulary: ...
+    @property
+    def bos_text(self) -> str: ...
+    @property
+    def eos_text(self) -> str: ...
+    @property
+    def chat_template(self) -> str | None: ...
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]: ...
+    def close(self) -> None: ...
+
+
+class TextEngine(Protocol):
+    """What is needed of `worker.engine.engine.Engine`."""
+
+    @property
+    def ctx_limit(self) -> int: ...
+    def start(self) -> None: ...
+    def submit(self, request: GenerationRequest) -> None: ...
+    def cancel(self, request_id: str) -> None: ...
+    def stats(self) -> EngineStats: ...
+    def close(self) -> None: ...
+
+
+class LlamaBackend:
+    """Owns the model and its engine. `make_engine` gets the callback for the engine's steps.
+
+    Making one starts the engine and blocks. Raises WorkerError (out_of_memory, model_load_failed, …); the model is
+    closed then.
+    """
+
+    def __init__(self, model: Model, make_engine: Callable[[OnStep], TextEngine], publisher: StepPublisher) -> None:
+        self._model = model
+        self._publisher = publisher
+        self._running: dict[str, _Running] = {}
+        self._changed = threading.Condition()
+        self._users = 0
+        self._closed = False
+        try:
+            self._template = ChatTemplate(model.chat_template, bos_text=model.bos_text, eos_text=model.eos_text)
+            self._engine = make_engine(self._on_step)
+            self._engine.start()
+        except BaseException:
+            model.close()
+            raise
+
+    @property
+    def context_length(self) -> int:
+        return self._engine.ctx_limit
+
+    def stats(self) -> EngineStats:
+        return self._engine.stats()
+
+    def serve(self, job: Job, reply: Reply, cancel: CancelToken) -> None:
+        """Run the job and block until it has ended. Raises PendraError when nothing was replied yet."""
+        if job.kind is not JobKind.CHAT:
+            raise BadRequestError(f"the model {job.model} serves chat; {job.kind} is not available on this worker")
+        with self._in_use():
+            if cancel.cancelled:
+                raise JobCancelledError("the request was cancelled before it began")
+            request = self._generation(job)
+            running = _Running(job, reply, request.max_tokens)
+            self._running[request.request_id] = running
+            try:
+                self._engine.submit(request)
+                cancel.on_cancel(partial(self._engine.cancel, request.request_id))
+                running.ended.wait()
+            finally:
+                del self._running[request.request_id]
+
+    def close(self) -> None:
+        """End what runs with the error `draining` and free the memory. Blocks; idempotent.
+
+        The publisher must still run: what ends is told through it.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+        self._engine.close()
+        with self._changed:
+            empty = self._changed.wait_for(lambda: not self._users, _CLOSE_S)
+        if empty:
+            self._model.close()
+        else:  # freeing it under a thread that still reads it would kill the process
+            event(_LOG, logging.ERROR, "llama.leaked", users=self._users)
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """The model is not freed meanwhile."""
+        with self._changed:
+            if self._closed:
+                raise UnavailableError("this model is being unloaded; try again", code="draining")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    # ------------------------------------------------------------ task thread
+
+    def _generation(self, job: Job) -> GenerationRequest:
+        """The job as the engine takes it. Raises BadRequestError."""
+        chat = parse_chat(job.body)
+        prompt = self._prompt(chat)
+        limit = self._engine.ctx_limit
+        if len(prompt) >= limit:
+            raise BadRequestError(
+                f"the messages make {len(prompt)} tokens, and the context of {job.model} holds {limit} tokens, "
+                "prompt and reply together; shorten the messages",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        return GenerationRequest(
+            request_id=f"{job.job_id}:{job.attempt}",  # an older attempt may still be leaving the engine
+            prompt=prompt,
+            sampling=chat.sampling,
+            stop=chat.stop,
+            max_tokens=chat.max_tokens,
+            min_tokens=chat.min_tokens,
+            ignore_eos=chat.ignore_eos,
+            cache_prompt=chat.cache_prompt,
+            resume=job.resume.token_ids if job.resume else (),
+        )
+
+    def _prompt(self, chat: ChatRequest) -> tuple[int, ...]:
+        """Token ids, with exactly one BOS where the model wants one, whether or not its template writes it."""
+        text = self._template.render(chat.messages, tools=chat.tools, extra=chat.template_args)
+        tokens = self._model.tokenize(text, add_special=False, parse_special=True)
+        vocab = self._model.vocab
+        if vocab.adds_bos and vocab.bos >= 0 and tokens[:1] != [vocab.bos]:
+            tokens.insert(0, vocab.bos)
+        return tuple(tokens)
+
+    # ---------------------------------------------------------- engine thread
+
+    def _on_step(self, outputs: list[StepOutput]) -> None:
+        self._publisher.step(partial(self._shape, outputs))
+
+    # ------------------------------------------------------- publisher thread
+
+    def _shape(self, outputs: Sequence[StepOutput]) -> None:
+        for output in outputs:
+            running = self._running.get(output.request_id)
+            if running is not None:
+                self._take(running, output)
+
+    def _take(self, running: _Running, output: StepOutput) -> None:
+        try:
+            running.take(output)
+        except Exception as exc:  # noqa: BLE001  # one job's fault must not take the others of its step along
+            event(_LOG, logging.ERROR, "llama.shape_failed", error=type(exc).__name__, at=where(exc))
+            running.fail(WorkerError("the worker failed to write the reply; its log says where"))
+            self._engine.cancel(output.request_id)
+
+
+class _Running:
+    """One job between its submission and its end. `take` and `fail` belong to the publisher thread."""
+
+    def __init__(self, job: Job, reply: Reply, max_tokens: int | None) -> None:
+        self.ended = threading.Event()
+        self._job = job
+        self._reply = reply
+        self._shaper = ChatReply(job)
+        self._max_tokens = max_tokens
+        self._made = 0
+        self._told_at = time.monotonic()
+
+    def take(self, output: StepOutput) -> None:
+        error = failure(output)
+        if error is not None:
+            self.fail(error)
+            return
+        for piece in self._shaper.pieces(output):
+            self._reply.chunk(piece.data, piece.tokens)
+        if output.finish_reason is not None:
+            self._finish(output.finish_reason, output.usage or Usage(), output.timing or Timing())
+        elif not self._job.stream:
+            self._tell(len(output.tokens))
+
+    def fail(self, error: PendraError) -> None:
+        self._reply.fail(error)
+        self.ended.set()
+
+    def _finish(self, reason: FinishReason, usage: Usage, timing: Timing) -> None:
+        data = None if self._job.stream else self._shaper.whole(reason, usage)
+        self._reply.finish(data, usage=usage, timing=timing)
+        self.ended.set()
+
+    def _tell(self, made: int) -> None:
+        self._made += made
+        now = time.monotonic()
+        if now - self._told_at >= _PROGRESS_EVERY_S:
+            self._told_at = now
+            self._reply.progress("decode", min(1.0, self._made / self._max_tokens) if self._max_tokens else 0.0)
+
+
+def failure(output: StepOutput) -> PendraError | None:
+    """Why a job ended badly; None while it runs and when it ended well."""
+    if output.finish_reason is FinishReason.CANCELLED:
+        return JobCancelledError("the request was cancelled")
+    if output.finish_reason is FinishReason.ERROR:
+        return output.error or WorkerError("the engine failed and did not say why")
+    return None
