@@ -90,6 +90,7 @@ def server_for(app: Starlette) -> Server:
     plane: Plane = app.state.plane
     config = uvicorn.Config(
         app,
+        http="h11",  # the other one has no limit for headers, and saves 5 of 27 µs a chunk
         ws="websockets-sansio",  # the one that uses no deprecated interface of websockets
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_S,

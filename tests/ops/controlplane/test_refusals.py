@@ -59,7 +59,7 @@ async def test_a_bad_key(api: httpx.AsyncClient, headers: dict[str, str], path: 
     assert "wrong" not in reply.text
 
 
-async def test_x_api_key_and_revoking(tmp_path: Path) -> None:
+def test_x_api_key_and_revoking(tmp_path: Path) -> None:
     own = Running(tmp_path)
     own.start()
     headers = {"x-api-key": own.key}
