@@ -107,6 +107,8 @@ STATUS_BY_CODE: dict[str, int] = {
     "context_length_exceeded": 400,
     "unsupported_content": 400,
     "unsupported_parameter": 400,
+    "bad_schema": 400,
+    "bad_grammar": 400,
     "unauthorized": 401,
     "model_not_found": 404,
     "model_not_installed": 404,
