@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -16,8 +19,8 @@ from ops.controlplane.server import Server, listen, make_app, server_for
 from tests.fakes.waiting import until
 from tests.ops.controlplane.fake_bridge import FakeBridge
 
-QUICK = Timers(tick_s=0.02, ack_every_s=0.02, usage_flush_s=0.02, bridge_grace_s=0.4)
-LIMIT_S = 5.0
+QUICK = Timers(tick_s=0.02, ack_every_s=0.02, usage_flush_s=0.02)
+LIMIT_S = 15.0
 
 
 @dataclass
@@ -62,3 +65,18 @@ class Running:
 
     def ready(self) -> bool:
         return httpx.get(f"{self.url}/healthz").status_code == 200
+
+
+@asynccontextmanager
+async def serving(
+    home: Path, limits: Limits | None = None, **timers: float
+) -> AsyncIterator[tuple[httpx.AsyncClient, FakeBridge, Running]]:
+    """A control plane with these timers, and one bridge connected."""
+    running = Running(home, replace(QUICK, **timers), limits or Limits())
+    running.start()
+    try:
+        async with running.bridge() as bridge, running.client() as api:
+            await asyncio.to_thread(until, running.ready)
+            yield api, bridge, running
+    finally:
+        await asyncio.to_thread(running.stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from bridge.protocol import Cancel, JobFrame, JobMark
 from tests.fakes.waiting import until
 from tests.ops.controlplane.fake_bridge import MODEL, FakeBridge
-from tests.ops.controlplane.running import Running
+from tests.ops.controlplane.running import Running, serving
 
 BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
@@ -111,13 +112,14 @@ async def test_a_request_is_sent_again_only_so_often(api: httpx.AsyncClient, bri
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_bridge_that_stays_away(api: httpx.AsyncClient, bridge: FakeBridge, *, stream: bool) -> None:
-    asking = asyncio.create_task(api.post(CHAT, json={**BODY, "stream": stream}))
-    await bridge.job()
-    await bridge.drop()
-    reply = await asking
-    assert (reply.status_code, reply.json()["code"]) == (502, "worker_lost")
-    assert "did not come back" in reply.json()["detail"]
+async def test_a_bridge_that_stays_away(tmp_path: Path, *, stream: bool) -> None:
+    async with serving(tmp_path, bridge_grace_s=0.2) as (api, bridge, _):
+        asking = asyncio.create_task(api.post(CHAT, json={**BODY, "stream": stream}))
+        await bridge.job()
+        await bridge.drop()
+        reply = await asking
+        assert (reply.status_code, reply.json()["code"]) == (502, "worker_lost")
+        assert "did not come back" in reply.json()["detail"]
 
 
 async def test_what_nobody_waits_for_any_more_is_not_resumed(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +11,12 @@ import pendra
 import pytest
 
 from ops.controlplane.config import Limits
-from tests.fakes.waiting import until
-from tests.ops.controlplane.fake_bridge import MODEL, FakeBridge
-from tests.ops.controlplane.running import QUICK, Running
+from tests.ops.controlplane.fake_bridge import MODEL
+from tests.ops.controlplane.running import serving
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 BODY = {"model": MODEL, "messages": MESSAGES}
 CHAT = "/v1/chat/completions"
-
-
-@asynccontextmanager
-async def serving(
-    home: Path, limits: Limits | None = None, **timers: float
-) -> AsyncIterator[tuple[httpx.AsyncClient, FakeBridge, Running]]:
-    running = Running(home, replace(QUICK, **timers), limits or Limits())
-    running.start()
-    try:
-        async with running.bridge() as bridge, running.client() as api:
-            await asyncio.to_thread(until, running.ready)
-            yield api, bridge, running
-    finally:
-        await asyncio.to_thread(running.stop)
 
 
 async def test_comments_go_out_while_a_stream_is_silent(tmp_path: Path) -> None:
@@ -91,7 +73,7 @@ async def test_nothing_heard_is_a_504_and_the_job_is_cancelled(tmp_path: Path, *
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_timeout_after_signs_of_life_is_in_band(tmp_path: Path, *, stream: bool) -> None:
-    async with serving(tmp_path, idle_s=0.3, keepalive_after_s=0.1) as (api, _, running):
+    async with serving(tmp_path, idle_s=1.0, keepalive_after_s=0.1) as (api, _, running):
         reply = await api.post(CHAT, json={**BODY, "stream": stream})
         assert reply.status_code == 200
         assert '"error_code":"timeout"' in reply.text
@@ -103,11 +85,11 @@ async def test_a_timeout_after_signs_of_life_is_in_band(tmp_path: Path, *, strea
 
 
 async def test_a_worker_that_generates_a_whole_reply_may_be_silent_longer(tmp_path: Path) -> None:
-    async with serving(tmp_path, idle_s=0.1, working_idle_s=5) as (api, bridge, _):
+    async with serving(tmp_path, idle_s=0.6, working_idle_s=15) as (api, bridge, _):
         asking = asyncio.create_task(api.post(CHAT, json=BODY))
         job = await bridge.job()
         await bridge.accept(job)
-        await asyncio.sleep(0.4)  # silence is what is tested
+        await asyncio.sleep(0.9)  # silence is what is tested
         await bridge.finish(job, 1, data=whole(job.job_id))
         assert (await asking).status_code == 200
 
