@@ -20,7 +20,7 @@ TokenId = Callable[[str], int | None]
 """The id of the token with exactly this text, None when there is none."""
 
 _MAX_CHARS = 256 * 1024
-_MAX_DEPTH = 40
+_MAX_DEPTH = 100
 _MAX_REPEAT = 2000
 """llama.cpp's limit, too."""
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -71,6 +71,7 @@ class _Reader:
         self._names: dict[str, str] = {}
         self._used: dict[str, int] = {}
         self._rules: dict[str, _Rule] = {}
+        self._groups: list[str] = []
         self._chars: dict[str, str] = {}
 
     def lark(self) -> str:
@@ -85,7 +86,7 @@ class _Reader:
             raise _bad("there is no rule named root", self._param)
         rules = [f"{self._names[name]}: {rule.lark()}" for name, rule in self._rules.items()]
         chars = [f"{name}: {regex}" for regex, name in self._chars.items()]
-        return "\n".join([f"body: {self._names['root']}", *rules, *chars, ""])
+        return "\n".join([f"body: {self._names['root']}", *rules, *self._groups, *chars, ""])
 
     def _read_rule(self) -> None:
         name = self._name()
@@ -117,7 +118,7 @@ class _Reader:
         while (item := self._item()) is not None:
             self._skip(between)
             while repeat := self._repeat():
-                item = f"({item}){repeat}"
+                item = f"({item}){repeat}" if item[-1] in "*+?}" else f"{item}{repeat}"
                 self._skip(between)
             items.append(item)
         return items
@@ -152,7 +153,9 @@ class _Reader:
         if not self._take(")"):
             raise self._error("this ( is not closed", start)
         self._depth -= 1
-        return "(" + " | ".join(" ".join(items) or '""' for items in options) + ")"
+        name = f"g{len(self._groups)}"  # a rule of its own: llguidance does not read deep brackets
+        self._groups.append(f"{name}: " + " | ".join(" ".join(items) or '""' for items in options))
+        return name
 
     def _literal(self) -> str:
         start = self._pos

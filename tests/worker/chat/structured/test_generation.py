@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.worker.chat.structured.toy_vocab import babble, toy_vocab
 from tests.worker.chat.structured.schemas import schemas
-from worker.chat.structured.schema import compile_schema, json_object
+from tests.worker.chat.structured.toy_vocab import babble, toy_vocab
+from worker.chat.structured.schema import compile_schema
 
 VOCAB = toy_vocab()
 

@@ -6,7 +6,24 @@ import numpy as np
 
 from worker.engine.grammar import Constraint, GrammarVocab
 
-_PIECES = ('{"', '"}', '":', '", "', "true", "false", "null", "[]", "{}", "12", "0.5", "name", "value", "ab", "é", '"a"')
+_PIECES = (
+    '{"',
+    '"}',
+    '":',
+    '", "',
+    "true",
+    "false",
+    "null",
+    "[]",
+    "{}",
+    "12",
+    "0.5",
+    "name",
+    "value",
+    "ab",
+    "é",
+    '"a"',
+)
 PIECES = (b"</s>", b"<|im_start|>", *(bytes([n]) for n in range(256)), *(piece.encode() for piece in _PIECES))
 EOS, SPECIAL = 0, 1
 CLOSERS = [i for i, piece in enumerate(PIECES) if piece and set(piece) <= set(b'"}]0,: ') and i > SPECIAL]
