@@ -18,6 +18,7 @@ from tasks.errors import PendraError
 from tasks.settings import Settings
 
 START_LIMIT_S = 240.0
+_SLOTS = 2  # one answer: no memory for more
 
 
 class DemoError(PendraError):
@@ -30,7 +31,7 @@ def run(settings: Settings, model: str, question: str) -> None:
         log_events(settings)
         address = free_address("127.0.0.1", 0)
         install_missing(settings, (model,))
-        serving = Serving(slots=None, models=(model,))
+        serving = Serving(slots=_SLOTS, models=(model,))
         launch = whole_stack(settings, address, serving, workers=1)
         say("starting the stack")
         answer = Demo(launch, model, question).run()
@@ -44,13 +45,14 @@ class Demo:
 
     def __init__(self, launch: Launch, model: str, question: str) -> None:
         self._launch = launch
-        self._body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": 200}
+        messages = [{"role": "user", "content": question}]
+        self._body = {"model": model, "messages": messages, "max_tokens": 200, "temperature": 0}
         self._question = question
         self._answer: Answer | None = None
         self._error: PendraError | None = None
         self._asker = threading.Thread(target=self._ask, name="demo", daemon=True)
         self._limit = threading.Timer(START_LIMIT_S, self._too_slow)
-        self._stack = Foreground(launch, on_ready=self._ready)
+        self._stack = Foreground(launch, on_ready=self._ready, greets=False)
 
     def run(self) -> Answer:
         self._limit.daemon = True

@@ -33,9 +33,10 @@ class Foreground:
         *,
         on_ready: Callable[[], None] = lambda: None,
         start_attempts: int | None = _START_ATTEMPTS,
+        greets: bool = True,
     ) -> None:
         self._state = StateFile(launch.home, launch.state, launch.specs)
-        self._narrator = Narrator(launch, on_ready)
+        self._narrator = Narrator(launch, on_ready, greets=greets)
         self._supervisor = Supervisor(
             launch.specs, on_change=self._changed, on_tick=self._narrator.tick, start_attempts=start_attempts
         )

@@ -31,11 +31,14 @@ class Narrator:
         self,
         launch: Launch,
         on_ready: Callable[[], None] = lambda: None,
+        *,
+        greets: bool = True,
         ask: Callable[[str], Health | None] = health,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._launch = launch
         self._on_ready = on_ready
+        self._greets = greets
         self._ask = ask
         self._clock = clock
         self._states: dict[str, State] = {spec.name: State.WAITING for spec in launch.specs}
@@ -55,7 +58,7 @@ class Narrator:
             say(f"  {name} {describe_exit(change.exit_code)}{again}; log: {change.spec.log_path}", fg="red")
         elif change.state is State.STOPPING and not self._stopping:
             self._stopping = True
-            say("stopping (once more to hurry)")
+            say("stopping; running answers get a moment to end (once more: at once)")
 
     def tick(self) -> None:
         now = self._clock()
@@ -86,16 +89,16 @@ class Narrator:
     def _ready(self, models: tuple[str, ...] = ()) -> None:
         self._was_ready = True
         if self._launch.url is not None:
-            for line in greeting(self._launch, models):
+            say(f"ready: {self._launch.url}", bold=True)
+            for line in greeting(self._launch, models) if self._greets else ():
                 say(line)
         self._on_ready()
 
 
 def greeting(launch: Launch, models: tuple[str, ...]) -> list[str]:
-    """Where the API is, the key, and a line to paste. Pure."""
+    """The key, and a line to paste. Pure."""
     model = next(iter(launch.models or models), "smollm2:135m")
     return [
-        f"ready: {launch.url}",
         f"key:   {launch.api_key}  (kept in {launch.home / 'api-key'})",
         f"model: {', '.join(models)}",
         f"try:   {curl(launch, model)}",

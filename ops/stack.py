@@ -115,7 +115,7 @@ def _worker_spec(
         ready=ready(worker_id),
         grace_s=node.grace_s,
         worker_id=worker_id,
-        device=device.name,
+        device=device.label,
     )
 
 

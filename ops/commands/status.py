@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ops.node_state import Process, Status
 
 NOTHING_RUNS = 3  # exit status, as `systemctl status` has it
+_PLAIN_WIDTH = 160  # where it is no terminal: a pipe has room
 
 
 @click.command("status")
@@ -55,8 +56,11 @@ def _print_table(status: Status) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
-    console.print(f"node {status.node}   API {status.api_url or '–'}   Redis {status.redis_url}", highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    folders = sorted({str(Path(process.log).parent) for process in status.processes if process.log})
+    for name, value in (("node", status.node), ("API", status.api_url), ("Redis", status.redis_url)):
+        console.print(f"{name:<6} {value or 'none here'}", highlight=False, soft_wrap=True)
+    console.print(f"logs   {', '.join(folders)}", highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("role", "process", "worker", "device", "slots", "models", "log"):
         table.add_column(title, overflow="fold")
@@ -69,4 +73,4 @@ def _cells(process: Process) -> tuple[str, ...]:
     slots = "" if process.slots_total is None else f"{process.slots_busy}/{process.slots_total}"
     pid = "down" if process.pid is None else str(process.pid)
     where = (process.role, pid, process.worker_id or "", process.device or "", slots)
-    return (*where, ", ".join(process.models), process.log or "")
+    return (*where, ", ".join(process.models), Path(process.log).name if process.log else "")

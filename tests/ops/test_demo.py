@@ -59,7 +59,8 @@ class FakeStack:
 
     ready = True
 
-    def __init__(self, _launch: Launch, *, on_ready: Callable[[], None]) -> None:
+    def __init__(self, _launch: Launch, *, on_ready: Callable[[], None], greets: bool) -> None:
+        assert not greets
         self._on_ready = on_ready
         self._stopped = threading.Event()
 

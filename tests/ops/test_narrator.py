@@ -32,7 +32,7 @@ class Scene:
         self.health: Health | None = None
         self.asked = 0
         self.ready = 0
-        self.narrator = Narrator(launched, self._count_ready, self._ask, lambda: self.now)
+        self.narrator = Narrator(launched, self._count_ready, ask=self._ask, clock=lambda: self.now)
 
     def _count_ready(self) -> None:
         self.ready += 1
