@@ -1,0 +1,401 @@
+"""The runtime: one load for all who wait, failures that cost nobody else anything, eviction, and the real thing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.contract import Job, Progress, Usage
+from tasks.errors import (
+    BadRequestError,
+    JobCancelledError,
+    NotFoundError,
+    PendraError,
+    UnavailableError,
+    WorkerError,
+)
+from tasks.settings import Settings, load_settings
+from tests.fakes.backend_parts import DirectPublisher, RecordingReply, Served, chat
+from tests.fakes.tiny_llama import write_tiny_llama
+from tests.fakes.waiting import until
+from worker.backends.base import CancelToken, Reply
+from worker.capacity import Plan
+from worker.engine.api import EngineStats
+from worker.runtime import Runtime
+from worker.store.catalogue import Entry
+
+GB = 1024**3
+
+
+class FakeModel:
+    """Answers at once, or holds jobs until `release`."""
+
+    def __init__(self, entry: Entry, plan: Plan) -> None:
+        self.id = entry.id
+        self.plan = plan
+        self.context_length = plan.ctx_per_slot
+        self.holding = False
+        self.release = threading.Event()
+        self.closed = 0
+
+    def serve(self, job: Job, reply: Reply, cancel: CancelToken) -> None:
+        if self.holding:
+            assert self.release.wait(10)
+        reply.finish(json.dumps({"by": self.id}), usage=Usage(completion_tokens=1))
+
+    def stats(self) -> EngineStats:
+        return EngineStats(self.plan.slots, 0, 0, 0, 0, 0, 0, 0, 0)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeOpener:
+    """Loads when the test says so: every load waits for `gate`, which is open unless closed."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.opened: list[FakeModel] = []
+        self.running = 0
+        self.most_at_once = 0
+        self.calls: list[str] = []
+        self.error: Exception | None = None
+
+    def __call__(
+        self, entry: Entry, plan: Plan, settings: Settings, publisher: object, progress: Callable
+    ) -> FakeModel:
+        self.calls.append(entry.id)
+        self.running += 1
+        self.most_at_once = max(self.most_at_once, self.running)
+        try:
+            return self._open(entry, plan, progress)
+        finally:
+            self.running -= 1
+
+    def _open(self, entry: Entry, plan: Plan, progress: Callable) -> FakeModel:
+        while not self.gate.wait(0.002):
+            if not progress(0.5):
+                raise JobCancelledError("stopped")
+        if self.error is not None:
+            raise self.error
+        self.opened.append(FakeModel(entry, plan))
+        return self.opened[-1]
+
+
+class World:
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        self.settings = load_settings(home=folder, models_dir=folder, worker_id="w", device="cpu0", **settings)
+        self.opener = FakeOpener()
+        self.changes: list[tuple[str, ...]] = []
+        self.free = 64 * GB
+        self.runtime = Runtime(
+            self.settings,
+            4,
+            DirectPublisher(),
+            self._changed,
+            opener=self.opener,
+            free=lambda _settings: self.free,
+        )
+
+    def _changed(self) -> None:
+        self.changes.append(self.runtime.loaded())
+
+    def begin(self, model: str = "a", cancel: CancelToken | None = None) -> tuple[RecordingReply, Served]:
+        job = chat(model=model, stream=False)
+        reply = RecordingReply(job)
+        return reply, Served(lambda: self.runtime.serve(job, reply, cancel or CancelToken()))
+
+    def serve(self, model: str = "a") -> RecordingReply:
+        reply, served = self.begin(model)
+        error = served.done()
+        if error is not None:
+            raise error
+        return reply
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+@pytest.fixture
+def store(tiny: Path, tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        shutil.copyfile(tiny, tmp_path / f"{name}.gguf")
+    return tmp_path
+
+
+@pytest.fixture
+def world(store: Path) -> Iterator[World]:
+    made = World(store)
+    yield made
+    made.opener.gate.set()
+    made.runtime.close()
+
+
+def loading(reply: RecordingReply) -> list[float]:
+    return [event.fraction for event in reply.events if isinstance(event, Progress) and event.stage == "loading"]
+
+
+# ---------------------------------------------------------------------- loading
+
+
+def test_the_first_request_loads_the_model(world):
+    reply = world.serve()
+    assert json.loads(reply.finished.data) == {"by": "a"}
+    assert loading(reply)[0] == 0.0
+    assert world.changes == [("a",)]
+    assert world.runtime.loaded() == ("a",)
+
+
+def test_only_the_request_that_waited_is_a_cold_start(world):
+    cold, warm = world.serve().finished.timing, world.serve().finished.timing
+    assert cold.cold_start is True
+    assert cold.model_load_ms > 0
+    assert (warm.cold_start, warm.model_load_ms) == (False, 0.0)
+    assert world.opener.calls == ["a"]
+
+
+def test_all_wait_for_one_load_and_hear_how_far_it_is(world):
+    world.opener.gate.clear()
+    started = [world.begin() for _ in range(5)]
+    until(lambda: all(0.5 in loading(reply) for reply, _ in started[:1]))
+    until(lambda: all(loading(reply) for reply, _ in started))
+    world.opener.gate.set()
+    assert [served.done() for _, served in started] == [None] * 5
+    assert world.opener.calls == ["a"]
+
+
+def test_two_models_load_one_after_the_other(world):
+    started = [world.begin(name)[1] for name in ("a", "b", "c")]
+    assert [served.done() for served in started] == [None] * 3
+    assert sorted(world.opener.calls) == ["a", "b", "c"]
+    assert world.opener.most_at_once == 1
+
+
+def test_preload(world):
+    world.runtime.preload(("a", "b"))
+    assert world.runtime.loaded() == ("a", "b")
+    assert world.changes == [("a",), ("a", "b")]
+
+
+def test_preload_tries_all_and_tells_the_first_failure(world):
+    with pytest.raises(NotFoundError, match="nope"):
+        world.runtime.preload(("nope", "b"))
+    assert world.runtime.loaded() == ("b",)
+
+
+def test_the_engine_gets_no_more_slots_than_the_process(world):
+    world.serve()
+    assert world.opener.opened[0].plan == Plan(4, 2048)
+    assert world.runtime.stats()["a"].slots_total == 4
+
+
+# ---------------------------------------------------------------------- refusing
+
+
+def test_an_unknown_model(world):
+    with pytest.raises(NotFoundError, match="the model nope is not on this worker") as caught:
+        world.serve("nope")
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_broken_model_fails_with_its_reason(world, store):
+    (store / "broken.gguf").write_bytes(b"junk")
+    for _ in range(2):
+        with pytest.raises(WorkerError, match=r"broken\.gguf is not a usable GGUF file") as caught:
+            world.serve("broken")
+        assert caught.value.code == "model_corrupt"
+    assert world.opener.calls == []
+
+
+def test_what_we_cannot_serve_is_not_advertised(world, store, tiny):
+    shutil.copyfile(tiny, store / "e.gguf")
+    (store / "e.gguf.meta.json").write_text(json.dumps({"id": "embed:1m", "purpose": "embedding"}))
+    with pytest.raises(BadRequestError, match="a model for embedding"):
+        world.serve("embed:1m")
+    other = World(store)
+    assert [model.id for model in other.runtime.models()] == ["a", "b", "c"]
+    other.runtime.close()
+
+
+def test_the_models_setting_chooses(store):
+    world = World(store, models=("b",))
+    assert [model.id for model in world.runtime.models()] == ["b"]
+    with pytest.raises(NotFoundError):
+        world.serve("a")
+    world.runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(WorkerError("bad file", code="model_corrupt"), "model_corrupt"), (RuntimeError("secret"), "model_load_failed")],
+)
+def test_a_failed_load_costs_nobody_else_anything(world, error, code):
+    world.serve("a")
+    world.opener.error = error
+    with pytest.raises(WorkerError) as caught:
+        world.serve("b")
+    assert caught.value.code == code
+    assert "secret" not in caught.value.message
+    assert json.loads(world.serve("a").finished.data) == {"by": "a"}
+    world.opener.error = None
+    assert json.loads(world.serve("b").finished.data) == {"by": "b"}
+
+
+# --------------------------------------------------------------------- cancelling
+
+
+def test_a_cancel_while_loading_ends_only_that_request(world):
+    world.opener.gate.clear()
+    token = CancelToken()
+    _, leaving = world.begin(cancel=token)
+    reply, staying = world.begin()
+    until(lambda: loading(reply))
+    token.cancel()
+    assert isinstance(leaving.done(), JobCancelledError)
+    world.opener.gate.set()
+    assert staying.done() is None
+    assert world.opener.calls == ["a"]
+
+
+def test_a_load_that_nobody_waits_for_is_given_up_and_begun_again_for_the_next(world):
+    world.opener.gate.clear()
+    token = CancelToken()
+    reply, served = world.begin(cancel=token)
+    until(lambda: loading(reply))
+    token.cancel()
+    assert isinstance(served.done(), JobCancelledError)
+    until(lambda: not world.runtime._loads)
+    assert world.runtime.loaded() == ()
+    world.opener.gate.set()
+    assert json.loads(world.serve().finished.data) == {"by": "a"}
+
+
+# ----------------------------------------------------------------------- evicting
+
+
+def test_idle_models_make_room_the_longest_unused_first(world):
+    need = world.runtime._catalogue.find("a").size_bytes
+    for name in ("a", "b", "a"):
+        world.serve(name)
+    size = world.runtime._residents.all()[0].size_bytes
+    assert size > need
+    world.free = 2 * (512 * 1024**2 + size // 2)  # one must go
+    world.opener.gate.set()
+    served = world.serve("c")
+    assert json.loads(served.finished.data) == {"by": "c"}
+    closed = {model.id: model.closed for model in world.opener.opened}
+    assert closed == {"a": 0, "b": 1, "c": 0}
+    assert world.runtime.loaded() == ("a", "c")
+
+
+def test_a_model_in_use_is_never_evicted(world):
+    world.serve("a")
+    busy = world.opener.opened[0]
+    busy.holding = True
+    _, held = world.begin("a")
+    until(lambda: world.runtime._residents.snapshot()[0].busy)
+    world.free = 0
+    with pytest.raises(WorkerError, match=r"does not fit beside the models in use \(a\)") as caught:
+        world.serve("b")
+    assert caught.value.code == "out_of_memory"
+    busy.release.set()
+    assert held.done() is None
+    assert busy.closed == 0
+
+
+def test_a_model_that_never_fits(world):
+    world.free = 0
+    with pytest.raises(WorkerError, match="the model needs") as caught:
+        world.serve("a")
+    assert caught.value.code == "out_of_memory"
+
+
+def test_unload(world):
+    world.serve("a")
+    assert world.runtime.unload("a")
+    assert not world.runtime.unload("a")
+    assert world.opener.opened[0].closed == 1
+    assert world.changes == [("a",), ()]
+
+
+# -------------------------------------------------------------------- the store
+
+
+def test_models_are_advertised_with_what_they_are(world):
+    world.serve("b")
+    rows = {model.id: model for model in world.runtime.models()}
+    assert {model_id: row.loaded for model_id, row in rows.items()} == {"a": False, "b": True, "c": False}
+    assert rows["b"].context_length == 2048
+    assert rows["a"].size_bytes == world.runtime._catalogue.find("a").size_bytes
+
+
+def test_files_that_come_and_go_are_noticed(store, tiny):
+    world = World(store, refresh_seconds=0.02)
+    world.serve("a")
+    shutil.copyfile(tiny, store / "d.gguf")
+    until(lambda: "d" in [model.id for model in world.runtime.models()])
+    (store / "a.gguf").unlink()
+    until(lambda: world.runtime.loaded() == ())
+    until(lambda: len(world.changes) >= 3)
+    assert world.opener.opened[0].closed == 1
+    world.runtime.close()
+
+
+# ------------------------------------------------------------------------ closing
+
+
+def test_close_stops_loads_and_frees_everything(world):
+    world.serve("a")
+    world.opener.gate.clear()
+    reply, served = world.begin("b")
+    until(lambda: loading(reply))
+    world.runtime.close()
+    assert isinstance(served.done(), UnavailableError)
+    assert world.opener.opened[0].closed == 1
+    world.runtime.close()
+    with pytest.raises(UnavailableError):
+        world.serve("a")
+
+
+# ------------------------------------------------------------------- a real model
+
+
+def test_a_real_model_from_a_cold_store(smollm2, tmp_path):
+    (tmp_path / smollm2.name).symlink_to(smollm2)
+    (tmp_path / f"{smollm2.name}.meta.json").write_text(json.dumps({"id": "smollm2:135m", "purpose": "chat"}))
+    settings = load_settings(
+        home=tmp_path, models_dir=tmp_path, worker_id="w", max_concurrent=2, context_length=512, threads=2
+    )
+    runtime = Runtime(settings, 2, DirectPublisher(), lambda: None)
+    ask = {"messages": [{"role": "user", "content": "Name the capital of France in one short sentence."}]}
+    job = chat(model="smollm2:135m", stream=False, temperature=0, max_tokens=24, cache_prompt=False, **ask)
+    reply = RecordingReply(job)
+    began = time.monotonic()
+    runtime.serve(job, reply, CancelToken())
+    took_ms = (time.monotonic() - began) * 1000
+    assert "Paris" in json.loads(reply.finished.data)["choices"][0]["message"]["content"]
+    timing = reply.finished.timing
+    assert timing.cold_start
+    assert 0 < timing.model_load_ms < took_ms
+    assert timing.tokens_per_second > 0
+    assert runtime.models()[0].model_dump(include={"id", "loaded", "context_length", "parameter_size"}) == {
+        "id": "smollm2:135m",
+        "loaded": True,
+        "context_length": 512,
+        "parameter_size": "135M",
+    }
+    assert runtime.stats()["smollm2:135m"].slots_total == 2
+    runtime.close()
+    assert runtime.loaded() == ()
+    with pytest.raises(PendraError):
+        runtime.serve(job, RecordingReply(job), CancelToken())
