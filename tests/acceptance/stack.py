@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from ops.node_state import live_workers
+from tasks.redis_client import connect
+
 START_TIMEOUT_S = 120.0
 MODEL = "smollm2:135m"
 T = TypeVar("T")
@@ -46,6 +49,7 @@ class Stack:
     args: tuple[str, ...] = ()
     keep_env: tuple[str, ...] = ()
     process: subprocess.Popen[str] | None = None
+    _redis_url: str | None = None
 
     @property
     def url(self) -> str:
@@ -97,7 +101,14 @@ class Stack:
         return [p for p in self.status()["processes"] if p["role"] == role]
 
     def slots_busy(self) -> int:
-        return sum(p["slots_busy"] or 0 for p in self.processes("worker"))
+        """As the workers' heartbeats say now, without starting a command."""
+        with contextlib.closing(connect(self.status_url())) as client:
+            return sum(info.slots_busy for info in live_workers(client).values())
+
+    def status_url(self) -> str:
+        if self._redis_url is None:
+            self._redis_url = str(self.status()["redis_url"])
+        return self._redis_url
 
     def stop(self) -> int:
         """Ctrl-C, and the exit code."""

@@ -82,7 +82,8 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(stack: Stack, *, st
         request = client.build_request("POST", stack.url + CHAT, json=body, headers=headers)
         if stream:
             reply = client.send(request, stream=True)
-            next(reply.iter_lines())
+            lines = reply.iter_lines()  # kept: a dropped iterator closes the reply
+            next(lines)
             assert eventually(lambda: stack.slots_busy() == 1)
             reply.close()
         else:
