@@ -163,7 +163,7 @@ class LlamaBackend:
             min_tokens=chat.min_tokens,
             ignore_eos=chat.ignore_eos,
             cache_prompt=chat.cache_prompt,
-            resume=job.resume.token_ids if job.resume else (),
+            resume=job.resume.token_ids if job.resume and job.stream else (),  # else nothing was delivered
         )
 
     def _prompt(self, chat: ChatRequest) -> tuple[int, ...]:

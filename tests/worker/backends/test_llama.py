@@ -97,6 +97,11 @@ def test_the_largest_prompt_that_fits(bench):
     assert served.done() is None
 
 
+def test_a_whole_reply_is_made_from_its_beginning_again(bench):
+    bench.begin(chat(stream=False, resume=Resume(token_ids=(7, 8))))
+    assert bench.engine.requests[0].resume == ()
+
+
 def test_only_chat_is_served(bench):
     error = bench.refused(chat(kind=JobKind.EMBEDDINGS))
     assert isinstance(error, BadRequestError)
