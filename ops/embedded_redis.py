@@ -44,6 +44,10 @@ class EmbeddedRedis:
     def url(self) -> str:
         return f"unix://{quote(str(self.socket))}"
 
+    def scratch(self, home: Path) -> Path | None:
+        """The socket's folder, if it is one outside the home made for a short path."""
+        return None if self.socket.parent == home.resolve() / "run" else self.socket.parent
+
     @property
     def argv(self) -> tuple[str, ...]:
         where = ("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700")

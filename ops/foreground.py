@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from ops.launch import Launch
@@ -35,6 +36,7 @@ class Foreground:
         start_attempts: int | None = _START_ATTEMPTS,
         greets: bool = True,
     ) -> None:
+        self._scratch = launch.scratch
         self._state = StateFile(launch.home, launch.state, launch.specs)
         self._narrator = Narrator(launch, on_ready, greets=greets)
         self._supervisor = Supervisor(
@@ -47,6 +49,9 @@ class Foreground:
             self._supervisor.run()
         finally:
             self._state.remove()
+            if self._scratch is not None:
+                with contextlib.suppress(OSError):  # a killed Redis left its socket; the next start uses it again
+                    self._scratch.rmdir()
 
     def stop(self) -> None:
         self._supervisor.stop()

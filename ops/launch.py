@@ -61,6 +61,7 @@ class Launch:
     models: tuple[str, ...] = ()
     url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    scratch: Path | None = None  # a folder outside the home, to be removed at the end
 
 
 def whole_stack(
@@ -95,6 +96,7 @@ def whole_stack(
         models=serving.models,
         url=address.url,
         api_key=ensure_api_key(settings.home),
+        scratch=server.scratch(settings.home) if server else None,
     )
 
 

@@ -52,6 +52,7 @@ def test_the_socket_folder_is_closed_to_others(tmp_path: Path) -> None:
     (home / "run").mkdir(parents=True, mode=0o755)
     folder = embedded_redis.socket_folder(home)
     assert folder == home / "run"
+    assert EmbeddedRedis("valkey", folder / "redis.sock").scratch(home) is None
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
@@ -62,6 +63,7 @@ def test_a_home_too_deep_gets_a_short_folder_of_its_own(tmp_path: Path, monkeypa
     assert len(os.fsencode(folder / "redis.sock")) < 104
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert folder == embedded_redis.socket_folder(deep)
+    assert EmbeddedRedis("valkey", folder / "redis.sock").scratch(deep) == folder
     assert folder != embedded_redis.socket_folder(tmp_path / ("y" * 120))
 
 
