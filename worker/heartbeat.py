@@ -22,6 +22,7 @@ from tasks.logs import event
 from tasks.scripts import WorkerScripts
 
 _LOG = logging.getLogger("pendra.heartbeat")
+_LEAST_GAP_S = 0.2  # pokes closer together than this share a beat: every bridge hears each one
 _RETRY_S = 0.25  # Redis may be back any moment, and until then nobody gives us work
 _LEASE_MS = int(keys.WORKER_LEASE_S * 1000)
 
@@ -54,7 +55,7 @@ class Heartbeat:
         self._thread.start()
 
     def poke(self) -> None:
-        """Beat now: something a bridge should know has changed. From any thread."""
+        """Beat soon: something a bridge should know has changed. From any thread."""
         self._wake.set()
 
     def stop(self, timeout_s: float = 2.0) -> None:
@@ -75,6 +76,8 @@ class Heartbeat:
             began = time.monotonic()
             ok = self._attempt(self.beat)
             self._wake.wait(max(0.0, keys.HEARTBEAT_S - (time.monotonic() - began)) if ok else _RETRY_S)
+            if not self._stopping:
+                time.sleep(max(0.0, _LEAST_GAP_S - (time.monotonic() - began)))
             self._wake.clear()
         self._attempt(self.goodbye)
 

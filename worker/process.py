@@ -25,6 +25,7 @@ from tasks.logs import event, where
 from tasks.redis_client import connect
 from tasks.sealing import Opener, Sealer
 from tasks.settings import Settings
+from worker.capacity import MAX_SLOTS, slots_from_memory
 from worker.control import Control
 from worker.heartbeat import Heartbeat
 from worker.publisher import Publisher
@@ -32,7 +33,6 @@ from worker.running import Running
 from worker.serve import JobServer, Server
 
 _LOG = logging.getLogger("pendra.worker")
-MAX_SLOTS = 64
 EX_CONFIG = 78  # sysexits.h
 _GOODBYE_S = 0.5  # what an immediate end spends on telling the fleet
 
@@ -66,7 +66,7 @@ class Process:
         self._changing = threading.Lock()  # else an older look at the models could be the last one told
         fleet_keys = settings.fleet_keys()
         self._client = connect(settings.redis_url)
-        self.running = Running()
+        self.running = Running(self._busy_changed)
         self.publisher = Publisher(
             self._client, self.worker_id, Sealer(fleet_keys[0]), worker_name=settings.worker_name
         )
@@ -145,6 +145,9 @@ class Process:
             log=str(settings.log_file) if settings.log_file else None,
         )
 
+    def _busy_changed(self) -> None:
+        self.heartbeat.poke()
+
     def _cancel(self, job_id: str, attempt: int) -> None:
         hit = self.running.cancel(job_id, attempt)
         event(_LOG, logging.INFO, "job.cancel", job_id=job_id, attempt=attempt, running=hit)
@@ -161,11 +164,7 @@ class Process:
 def slots_of(settings: Settings, asked: int | None) -> int:
     """How many jobs run at once: `-c`, else MAX_CONCURRENT, else what fits in memory."""
     fixed = asked or settings.max_concurrent
-    if fixed:
-        return min(fixed, MAX_SLOTS)
-    from worker.capacity import slots_from_memory  # noqa: PLC0415  # probes devices
-
-    return slots_from_memory(settings)
+    return min(fixed, MAX_SLOTS) if fixed else slots_from_memory(settings)
 
 
 def build_process(settings: Settings, asked_slots: int | None = None) -> Process:

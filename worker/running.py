@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from worker.backends.base import CancelToken
 
@@ -12,7 +13,9 @@ JobKey = tuple[str, int]
 class Running:
     """From before a job is claimed (so that no cancel falls between) until its last event is out."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called when a job came or went; it must not block."""
+        self._changed = changed
         self._lock = threading.Lock()
         self._tokens: dict[JobKey, CancelToken] = {}
 
@@ -25,11 +28,13 @@ class Running:
             if (job_id, attempt) in self._tokens:
                 return None
             token = self._tokens[job_id, attempt] = CancelToken()
-            return token
+        self._changed()
+        return token
 
     def leave(self, job_id: str, attempt: int) -> None:
         with self._lock:
             self._tokens.pop((job_id, attempt), None)
+        self._changed()
 
     def keys(self) -> frozenset[JobKey]:
         with self._lock:

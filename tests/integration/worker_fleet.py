@@ -31,9 +31,11 @@ MODEL = "fake:1b"
 class Fleet:
     """One Redis, and what a bridge would do with it."""
 
-    def __init__(self, url: str, home: Path) -> None:
+    def __init__(self, url: str, home: Path, model: str = MODEL, **env: str) -> None:
         self.url = url
         self.home = home
+        self.model = model
+        self._env = env
         self.key = FleetKey.generate()
         self.client = connect(url)
         self.app = make_app(url)
@@ -46,18 +48,22 @@ class Fleet:
 
     # ------------------------------------------------------------------ workers
 
-    def env(self, child_id: str, slots: int, models: str = MODEL) -> dict[str, str]:
+    def env(self, child_id: str, slots: int) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PENDRA_")}
-        return ours | {
-            "PENDRA_HOME": str(self.home),
-            "PENDRA_REDIS_URL": self.url,
-            "PENDRA_FLEET_KEY": self.key.to_base64(),
-            "PENDRA_CHILD_ID": child_id,
-            "PENDRA_PRELOAD": models,
-            "PENDRA_LOG_FILE": str(self.log(child_id)),
-            "WORKER_ID": "wrk-test",
-            "MAX_CONCURRENT": str(slots),
-        }
+        return (
+            ours
+            | self._env
+            | {
+                "PENDRA_HOME": str(self.home),
+                "PENDRA_REDIS_URL": self.url,
+                "PENDRA_FLEET_KEY": self.key.to_base64(),
+                "PENDRA_CHILD_ID": child_id,
+                "PENDRA_PRELOAD": self.model,
+                "PENDRA_LOG_FILE": str(self.log(child_id)),
+                "WORKER_ID": "wrk-test",
+                "MAX_CONCURRENT": str(slots),
+            }
+        )
 
     def log(self, child_id: str) -> Path:
         return self.home / f"{child_id}.log"
@@ -81,8 +87,9 @@ class Fleet:
                 process.kill()
                 process.wait()
 
-    def await_model(self, child_id: str, model: str = MODEL) -> None:
+    def await_model(self, child_id: str, model: str | None = None) -> None:
         """Until the worker is listed with the model in memory and listens to its queue."""
+        model = model or self.model
 
         def listening() -> bool:
             info = self.info(child_id)
@@ -99,16 +106,17 @@ class Fleet:
     # --------------------------------------------------------------------- jobs
 
     def submit(
-        self, job_id: str, worker: str = "w1", *, queue: str | None = None, slots: int = 9, **options: Any
-    ) -> str:
-        """Place a job as the bridge does: seal, take a slot, enqueue. Returns the worker whose slot it has."""
-        body, attempt, deadline = options.pop("body", {}), options.pop("attempt", 0), options.pop("deadline", None)
-        job = Job(job_id=job_id, attempt=attempt, model=MODEL, body=body, created=0, bridge_id=BRIDGE, **options)
-        payload = self._sealer.seal(job.model_dump_json().encode(), payload_aad(job_id))
-        placed = self._acquire(Placement(job_id, attempt, payload, BRIDGE, deadline, ((worker, slots),)))
+        self, job_id: str, worker: str = "w1", *, queue: str | None = None, slots: int = 9, **job: Any
+    ) -> None:
+        """Place a job as the bridge does: seal, take one of the worker's slots, enqueue. `job`: fields of `Job`."""
+        made = Job.model_validate(
+            {"job_id": job_id, "model": self.model, "body": {}, "created": 0, "bridge_id": BRIDGE, **job}
+        )
+        payload = self._sealer.seal(made.model_dump_json().encode(), payload_aad(job_id))
+        candidates = ((worker, slots),)
+        placed = self._acquire(Placement(job_id, made.attempt, payload, BRIDGE, made.deadline, candidates))
         assert placed == worker
-        self.enqueue(job_id, attempt, queue or keys.model_queue(MODEL))
-        return placed
+        self.enqueue(job_id, made.attempt, queue or keys.model_queue(self.model))
 
     def _acquire(self, placement: Placement) -> str | None:
         async def acquire() -> str | None:
@@ -118,7 +126,7 @@ class Fleet:
         return asyncio.run(acquire())
 
     def enqueue(self, job_id: str, attempt: int, queue: str) -> None:
-        self.app.send_task(INFER, (job_id, attempt, MODEL, 1), queue=queue, argsrepr=ARGSREPR, kwargsrepr="{}")
+        self.app.send_task(INFER, (job_id, attempt, self.model, 1), queue=queue, argsrepr=ARGSREPR, kwargsrepr="{}")
 
     def cancel(self, job_id: str, worker: str = "w1", attempt: int = 0) -> None:
         command = {"op": "cancel", "job_id": job_id, "attempt": attempt}

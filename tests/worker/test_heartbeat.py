@@ -95,6 +95,24 @@ def test_a_poke_does_not_wait_for_the_next_second(client, parts):
     heartbeat.stop()
 
 
+def test_many_pokes_share_a_beat(client, parts):
+    heartbeat = parts.heartbeat(client)
+    heartbeat.start()
+    until(lambda: heartbeat.alive)
+    with client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(keys.FLEET)
+        pubsub.get_message(timeout=5)
+        for busy in range(1, 200):
+            parts.info = info(slots_busy=busy)
+            heartbeat.poke()
+        until(lambda: listed(client).slots_busy == 199)
+        heard = 0
+        while pubsub.get_message(timeout=0.05):
+            heard += 1
+    assert heard <= 4
+    heartbeat.stop()
+
+
 def test_a_clean_end_takes_the_worker_off_the_list(client, parts):
     heartbeat = parts.heartbeat(client)
     heartbeat.start()

@@ -15,7 +15,8 @@ from tasks.sealing import FleetKey
 from tasks.settings import load_settings
 from tests.fakes.waiting import until
 from worker import process as process_module
-from worker.process import MAX_SLOTS, Process, current, slots_of
+from worker.capacity import MAX_SLOTS
+from worker.process import Process, current, slots_of
 
 
 class Runtime:

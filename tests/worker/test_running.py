@@ -33,3 +33,11 @@ def test_a_cancel_reaches_the_attempt_and_those_before_it():
 
 def test_a_cancel_for_nobody_is_no_error():
     assert Running().cancel("j", 0) is False
+
+
+def test_coming_and_going_is_told():
+    told: list[int] = []
+    running = Running(lambda: told.append(len(running)))
+    running.enter("j", 0)
+    running.leave("j", 0)
+    assert told == [1, 0]
