@@ -9,7 +9,6 @@ import click
 def command() -> None:
     """Run the bridge: dials the Pendra API and hands its jobs to the fleet's workers."""
     from bridge.main import run
-
     from tasks.settings import load_settings
 
     raise SystemExit(run(load_settings()))
