@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from worker.store.catalogue import Entry
 
 MIN_SLOTS, MAX_SLOTS = 1, 64
-MAX_SLOTS_CPU = 16
-"""On a CPU the tokens a second of all requests together hardly rise from 8 to 16 at once, and not beyond."""
+MAX_SLOTS_CPU = 8
+"""On a CPU the tokens a second of all requests together hardly rise beyond 8 at once, while every slot costs memory and start-up time."""
 
 DEFAULT_CTX = 8192
 SMALLEST_CTX = 1024
@@ -86,7 +86,7 @@ def plan_slots(
     - Context per slot: the smallest of what the model was trained for, `context_length` (unset: 8192) and what memory
       allows.
     - Slots: `max_concurrent` (MAX_CONCURRENT) if set, else as many as fit at that context; always within 1 to 64, and
-      if unset at most 16 on a CPU.
+      if unset at most 8 on a CPU.
     - With `max_concurrent` set, slots keep their number and get shorter, down to 1024 tokens; below that there are
       fewer of them.
 

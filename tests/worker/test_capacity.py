@@ -43,8 +43,8 @@ def test_a_large_gpu_is_clamped_to_64_slots():
     assert plan(140 * GB) == Plan(64, 8192)
 
 
-def test_a_cpu_is_clamped_to_16_and_keeps_half_for_the_rest():
-    assert plan(1000 * GB, cpu=True) == Plan(16, 8192)
+def test_a_cpu_is_clamped_to_8_and_keeps_half_for_the_rest():
+    assert plan(1000 * GB, cpu=True) == Plan(8, 8192)
     assert plan(24 * GB, cpu=True).slots == (12 * GB - RESERVE - EIGHT_B) // (8192 * KV)
 
 
@@ -66,7 +66,7 @@ def test_a_set_number_of_slots_is_kept_and_they_get_shorter():
     assert plan(140 * GB, max_concurrent=1000, cpu=True).slots <= 64
 
 
-def test_a_cpu_takes_more_than_16_when_told():
+def test_a_cpu_takes_more_than_8_when_told():
     assert plan(1000 * GB, cpu=True, max_concurrent=32).slots == 32
 
 
@@ -113,7 +113,7 @@ def test_a_plan_always_fits(free, model, kv, trained, most, ctx, cpu):
     except WorkerError as exc:
         assert exc.code == "out_of_memory"  # noqa: PT017  # both outcomes are right
         return
-    assert 1 <= made.slots <= (64 if most or not cpu else 16)
+    assert 1 <= made.slots <= (64 if most or not cpu else 8)
     assert most is None or made.slots <= most
     assert 1 <= made.ctx_per_slot <= wanted_ctx(trained, ctx)
     assert made.bytes_with(model, kv) <= usable(free, cpu=cpu)
@@ -141,7 +141,7 @@ def test_the_model_with_the_most_slots_counts():
 
 
 def test_nothing_to_plan_for():
-    assert most_slots([], GB, None, cpu=True) == 16
+    assert most_slots([], GB, None, cpu=True) == 8
     assert most_slots([Demand(90 * GB, KV)], GB, None, cpu=False) == 64
 
 
@@ -151,6 +151,6 @@ def test_slots_of_a_process(tmp_path, monkeypatch):
     (tmp_path / "broken.gguf").write_bytes(b"junk")
     settings = load_settings(home=tmp_path, models_dir=tmp_path, preload=("a", "b"), worker_id="w", device="cpu0")
     monkeypatch.setattr(memory, "main_memory", lambda: 64 * GB)
-    assert slots_from_memory(settings) == 16
+    assert slots_from_memory(settings) == 8
     monkeypatch.setattr(memory, "main_memory", lambda: 2 * (RESERVE + 6 * MB))
-    assert 1 <= slots_from_memory(settings) < 16
+    assert 1 <= slots_from_memory(settings) < 8
