@@ -83,9 +83,8 @@ def main() -> None:
                 )
                 for u in (True, False)
             ]
-            print(
-                f"{sequences:2} × {held:3} flash={flash!s:5} unified {speeds[0]:6.1f}  per slot {speeds[1]:6.1f} tok/s"
-            )
+            row = f"unified {speeds[0]:6.1f}  per slot {speeds[1]:6.1f} tok/s"
+            print(f"{sequences:2} × {held:3} flash={flash!s:5} {row}")
 
 
 if __name__ == "__main__":

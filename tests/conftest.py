@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import redis
 
 from tests.fakes.redis_server import RedisServer
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup our children would inherit "ignored"
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
