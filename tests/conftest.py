@@ -13,7 +13,9 @@ import redis
 
 from tests.fakes.redis_server import RedisServer
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup our children would inherit "ignored"
+# Run under nohup or as a shell's background job, our children would inherit "ignored" for these.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"

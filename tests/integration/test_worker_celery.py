@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,7 +82,7 @@ def test_flower_lists_the_worker(fleet, tmp_path):
         until(lambda: "chat@w1" in get(socket, "/api/workers?refresh=true"), 15, 0.2)
         assert "the-prompt" not in get(socket, "/api/tasks")
     finally:
-        process.send_signal(signal.SIGINT)
+        process.kill()  # how Flower ends is not our business
         process.wait(10)
 
 
