@@ -26,16 +26,32 @@ Ids = npt.NDArray[np.int64]
 
 _LIMITS = LLParserLimits(step_max_items=200_000, verbose_errors=False)  # errors must not quote the grammar or text
 _MINUS_INF = np.float32(-np.inf)
-_SHARE = 8
-"""Up to one token in so many allowed: keep those few; more: forbid the others."""
+_FULL = np.uint32(0xFFFFFFFF)
+_FEW = 8
+"""Up to one word of the mask in so many touched: write token by token; more: write the whole row."""
+
+_Mask = npt.NDArray[np.uint32]
+_BITS = np.arange(32, dtype=np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A mask as token ids: only these may come (`keep`), or these may not."""
+    """A mask as it is best applied: only these ids (`keep`), all but these ids (`drop`), or as a row of booleans."""
 
-    keep: bool
-    ids: Ids
+    keep: Ids | None = None
+    drop: Ids | None = None
+    banned: npt.NDArray[np.bool_] | None = None
+
+    def apply(self, row: Floats) -> Ids | None:
+        if self.keep is not None:
+            kept = row[self.keep]
+            row.fill(_MINUS_INF)
+            row[self.keep] = kept
+        elif self.drop is not None:
+            row[self.drop] = _MINUS_INF
+        elif self.banned is not None:
+            np.copyto(row, _MINUS_INF, where=self.banned)
+        return self.keep
 
 
 class GrammarVocab:
@@ -87,7 +103,7 @@ class Constraint:
         self._size = size
         self._bits = np.zeros(words, dtype=np.uint32)
         self._seen: bytes = b""
-        self._choice = _Choice(keep=False, ids=np.empty(0, dtype=np.int64))
+        self._choice = _Choice()
         self._ready = False
 
     @property
@@ -118,14 +134,7 @@ class Constraint:
         self.prepare()
         if self._matcher.is_error():
             raise _error(f"the grammar leads nowhere or is too ambiguous: {_first_line(self._matcher)}")
-        choice = self._choice
-        if not choice.keep:
-            row[choice.ids] = _MINUS_INF
-            return None
-        kept = row[choice.ids]
-        row.fill(_MINUS_INF)
-        row[choice.ids] = kept
-        return choice.ids
+        return self._choice.apply(row)
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next; changes nothing and needs no mask."""
@@ -193,10 +202,21 @@ def _prepare_all(constraints: Sequence[Constraint]) -> None:
         constraint.prepare()
 
 
-def _choice(bits: npt.NDArray[np.uint32], size: int) -> _Choice:
-    allowed = np.unpackbits(bits.view(np.uint8), bitorder="little", count=size)
-    keep = int(np.count_nonzero(allowed)) * _SHARE <= size
-    return _Choice(keep=keep, ids=np.flatnonzero(allowed if keep else allowed == 0))
+def _choice(bits: _Mask, size: int) -> _Choice:
+    allowed = np.flatnonzero(bits)
+    if len(allowed) * _FEW <= len(bits):
+        return _Choice(keep=_ids(bits, allowed, size))
+    forbidden = np.flatnonzero(bits != _FULL)
+    if len(forbidden) * _FEW <= len(bits):
+        return _Choice(drop=_ids(~bits, forbidden, size))
+    return _Choice(banned=np.unpackbits(~bits.view(np.uint8), bitorder="little", count=size).view(np.bool_))
+
+
+def _ids(bits: _Mask, words: Ids, size: int) -> Ids:
+    """Numbers of the bits that are set in these words."""
+    word, bit = np.nonzero((bits[words, None] >> _BITS) & 1)
+    ids: Ids = words[word] * 32 + bit
+    return ids[ids < size]
 
 
 def _piece(vocab: Any, token: int) -> bytes:

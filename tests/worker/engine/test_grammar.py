@@ -43,11 +43,10 @@ def allowed(constraint: Constraint) -> set[int]:
 def test_only_what_may_follow_keeps_its_logit() -> None:
     constraint = VOCAB.constraint(lark('body: "a" | "ab" | "b" "c"'))
     row = np.arange(len(PIECES), dtype=np.float32)
-    few = constraint.mask(row)
-    pieces = {PIECES[token] for token in np.flatnonzero(row > -np.inf)}
-    assert pieces == {b"a", b"b", b"ab"}
-    assert few is not None
-    assert all(row[token] == token for token in few)
+    constraint.mask(row)
+    left = np.flatnonzero(row > -np.inf)
+    assert {PIECES[token] for token in left} == {b"a", b"b", b"ab"}
+    assert all(row[token] == token for token in left)
 
 
 def test_a_wide_mask_forbids_the_rest() -> None:
@@ -190,6 +189,20 @@ def test_a_real_vocabulary(model: LoadedModel) -> None:
             said += model.piece(token)
         assert constraint.is_accepting
         jsonschema.validate(json.loads(said), SCHEMA)
+
+
+@pytest.mark.parametrize("said", ["", '{"name": "Ada', '{"name": "Ada", "age": 3', '{"name": "', '{"name"'])
+def test_masks_are_what_the_grammar_says_token_by_token(model: LoadedModel, said: str) -> None:
+    vocab = GrammarVocab.read(lib.llama_model_get_vocab(model.handle), eog=model.eog)
+    constraint = vocab.constraint(GRAMMAR, model.tokenize(said, add_special=False))
+    row = np.arange(model.n_vocab, dtype=np.float32)
+    few = constraint.mask(row)
+    left = np.flatnonzero(row > -np.inf)
+    assert (row[left] == left).all()
+    assert (few is not None) == (said in {"", '{"name"', '{"name": "Ada", "age": 3'})
+    assert few is None or few.tolist() == left.tolist()
+    some = set(np.random.default_rng(0).integers(0, model.n_vocab, 3000).tolist()) - model.eog
+    assert {token for token in some if constraint.allows(token)} == some & set(left.tolist())
 
 
 def test_markers_are_text_and_other_control_tokens_are_not(model: LoadedModel) -> None:

@@ -185,3 +185,9 @@ def test_exclusive_whole_bounds_are_held(schema: Any, wrong: str) -> None:
     compiled = compile_schema(schema)
     assert not accepts(compiled, wrong)
     assert any(accepts(compiled, good) for good in ("0.25", "-3.25", "3.25"))
+
+
+def test_a_bound_that_is_held_anyway_is_left_alone() -> None:
+    compiled = compile_schema({"type": "number", "minimum": 0.5, "exclusiveMaximum": 2})
+    assert [text for text in ("0.5", "1.9", "1.99") if not accepts(compiled, text)] == []
+    assert not accepts(compiled, "2")
