@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     max_waiting: Count = _setting("PENDRA_MAX_WAITING", _COUNT, 1000)
     grace_seconds: Seconds = _setting("PENDRA_GRACE_SECONDS", "seconds, 0 to 86400", 10.0)
     refresh_seconds: Annotated[Seconds, Field(gt=0)] = _setting("PENDRA_REFRESH_SECONDS", "seconds, above 0", 15.0)
+    download_limit: Annotated[int | None, BeforeValidator(values.rate)] = _setting(
+        "PENDRA_DOWNLOAD_LIMIT", "bytes a second for all installs of this host, like 20MB, or nothing (no limit)"
+    )
+    catalogue_url: Annotated[str, BeforeValidator(values.catalogue_url)] = _setting(
+        "PENDRA_CATALOGUE_URL", "an http(s):// or file:/// URL of a catalogue, or nothing (the one we ship)", ""
+    )
     log_file: Annotated[Folder | None, BeforeValidator(values.optional)] = _setting(
         "PENDRA_LOG_FILE", "a file, or nothing (stderr)"
     )

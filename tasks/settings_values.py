@@ -20,6 +20,8 @@ LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 MIN_CONCURRENT, MAX_CONCURRENT = 1, 64
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ID_LONGEST = 100
+_RATE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmg]?)(?:b|b/s)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def endpoint(value: Any) -> str:
@@ -105,6 +107,26 @@ def concurrency(value: Any) -> int | None:
         return min(max(int(number), MIN_CONCURRENT), MAX_CONCURRENT)
     except (TypeError, ValueError, OverflowError):
         raise ValueError("it is not a whole number") from None
+
+
+def rate(value: Any) -> int | None:
+    """Bytes a second, also as `500kB`, `20MB` or `1GB` (decimal); None, "" and 0 mean no limit."""
+    text = str(value).strip() if value is not None else ""
+    found = _RATE.fullmatch(text)
+    if text and found is None:
+        raise ValueError("it is not a number of bytes a second")
+    number = float(found[1]) * _UNITS[found[2].lower()] if found else 0
+    if 0 < number < 1:
+        raise ValueError("it is less than a byte a second")
+    return int(number) or None
+
+
+def catalogue_url(value: Any) -> str:
+    """`""`, or where a catalogue can be read: http(s):// or file:///."""
+    text = str(value or "").strip()
+    if text.startswith("file:///"):
+        return text
+    return http_url(text) if text else ""
 
 
 def optional(value: Any) -> Any:

@@ -56,7 +56,7 @@ def install(model_id: str, *, quiet: bool) -> None:
 def uninstall(model_id: str) -> None:
     """Remove a model's files from this host."""
     from tasks.settings import load_settings
-    from worker.store.installer import uninstall as remove_model
+    from worker.store.upkeep import uninstall as remove_model
 
     for path in remove_model(model_id, load_settings().models_dir):
         click.echo(f"removed {path}")

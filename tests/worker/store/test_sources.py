@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from worker.store.errors import SourceError, UnsupportedSource
-from worker.store.sources import FileSource, HttpSource, PypiSource, parse_source, public
+from worker.store.errors import SourceError
+from worker.store.sources import (
+    FileSource,
+    HttpSource,
+    HubSource,
+    PypiSource,
+    has_password,
+    names_of,
+    parse_source,
+    public,
+)
 
 
 def test_a_file_in_a_wheel():
@@ -30,10 +39,24 @@ def test_a_local_file():
     assert parse_source("file:///srv/models/my%20model.gguf") == FileSource(Path("/srv/models/my model.gguf"))
 
 
-def test_a_hub_source_is_refused_for_what_it_is():
-    with pytest.raises(UnsupportedSource, match="hf://") as caught:
-        parse_source("hf://org/repo/file.gguf")
-    assert caught.value.code == "unsupported_source"
+def test_a_file_of_a_hub():
+    assert parse_source("hf://org/repo/dir/file.gguf") == HubSource("org/repo", "dir/file.gguf")
+    assert parse_source("hf://org/repo/file.gguf@refs/pr/1") == HubSource("org/repo", "file.gguf", "refs/pr/1")
+
+
+def test_siblings_of_a_split_file():
+    name = "x-00002-of-00002.gguf"
+    first = "x-00001-of-00002.gguf"
+    web = parse_source(f"https://u:p@h/a/{first}?sig=1")
+    assert isinstance(web, HttpSource)
+    assert web.sibling(name) == f"https://u:p@h/a/{name}?sig=1"
+    assert parse_source(f"hf://o/r/d/{first}").sibling(name) == f"d/{name}"  # type: ignore[union-attr]
+    assert len(names_of(web)) == 2
+
+
+def test_a_password_is_seen():
+    assert has_password("https://u:p@h/x.gguf")
+    assert not has_password("hf://o/r/x.gguf@main")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +81,13 @@ def test_a_hub_source_is_refused_for_what_it_is():
         "pypi://package/--index-url=evil/x.gguf",
         "pypi://package/1.0/x.txt",
         "https://[bad/x.gguf",
+        "hf://org/file.gguf",
+        "hf://org/repo/../x.gguf",
+        "hf://org/repo/x.gguf@",
+        "hf://org/repo/x.gguf@../../api",
+        "hf://org/repo/x.gguf?token=1",
+        "hf://user:pw@org/repo/x.gguf",
+        "https://host/.hidden.gguf",
     ],
 )
 def test_what_is_no_source_is_refused(url: str):
