@@ -9,10 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from tasks.errors import BadRequestError, PendraError, UnavailableError, WorkerError
 from tasks.logs import event, where
+from worker.engine import native
 from worker.engine.api import EngineStats, FinishReason, GenerationRequest, StepOutput
 from worker.engine.config import EngineConfig
 from worker.engine.inbox import Cancel, Inbox, Submit
@@ -61,20 +63,14 @@ class Engine:
         """Make the context, warm it up and start the thread. Blocks. Raises WorkerError (out_of_memory, …)."""
         if self._thread is not None:
             raise RuntimeError("the engine is started already")
-        config = self._config
-        self._runner = _warm_runner(self._model, config)
-        self._sampler = StepSampler(self._model.vocab)
-        self._scheduler = Scheduler(
-            self._runner,
-            slots=config.slots,
-            cells=self._runner.cells,
-            n_batch=config.n_batch,
-            sharing=self._runner.sharing,
-        )
-        self._scheduler.chunk = config.prefill_chunk or self._pacer.chunk
-        self._thread = threading.Thread(target=self._loop, name="pendra-engine", daemon=True)
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="pendra-engine", daemon=True)
         self._thread.start()
-        event(_log, logging.INFO, "engine.started", slots=config.slots, cells=self._runner.cells, ctx=self.ctx_limit)
+        try:
+            ready.result()
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, request: GenerationRequest) -> None:
         """Queue a request; outputs follow through `on_step`.
@@ -122,6 +118,30 @@ class Engine:
 
     # ------------------------------------------------------------ engine thread
 
+    def _run(self, ready: Future[None]) -> None:
+        try:
+            self._set_up()
+        except BaseException as exc:  # noqa: BLE001  # raised again by `start`
+            ready.set_exception(exc)
+            return
+        ready.set_result(None)
+        self._loop()
+
+    def _set_up(self) -> None:
+        """Here and not in `start`: every thread that computes keeps workers of its own, see `native.rest`."""
+        config = self._config
+        self._runner = _warm_runner(self._model, config)
+        self._sampler = StepSampler(self._model.vocab)
+        self._scheduler = Scheduler(
+            self._runner,
+            slots=config.slots,
+            cells=self._runner.cells,
+            n_batch=config.n_batch,
+            sharing=self._runner.sharing,
+        )
+        self._scheduler.chunk = config.prefill_chunk or self._pacer.chunk
+        event(_log, logging.INFO, "engine.started", slots=config.slots, cells=self._runner.cells, ctx=self.ctx_limit)
+
     def _loop(self) -> None:
         while not self._inbox.closed:
             try:
@@ -130,7 +150,8 @@ class Engine:
             except Exception as exc:  # noqa: BLE001  # whatever it was, the other requests are still to be served
                 self._fail_running(exc)
             self._deliver()
-            if self._scheduler.idle:
+            if self._scheduler.idle and not self._inbox:
+                native.rest()
                 self._inbox.wait()
         self._shut_down()
 

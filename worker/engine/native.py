@@ -37,3 +37,18 @@ sampler_apply = _quick("llama_sampler_apply", None, _P, ctypes.POINTER(lib.llama
 sampler_accept = _quick("llama_sampler_accept", None, _P, _I)
 sampler_sample = _quick("llama_sampler_sample", _I, _P, _P, _I)
 sampler_free = _quick("llama_sampler_free", None, _P)
+
+
+def rest() -> None:
+    """Let go of the calling thread's OpenMP workers; its next decode starts them anew (about 0.1 ms).
+
+    Each thread that computes has workers of its own, and libgomp counts them all: once there are more of them than
+    CPUs, they no longer spin between two operations but sleep, and a decode takes half as long again. So models that
+    are idle must not keep theirs, and the thread that loads a model must not compute.
+    """
+    if _pause is not None:
+        _pause(_PAUSE_SOFT)
+
+
+_PAUSE_SOFT = 1  # omp_pause_soft
+_pause = getattr(lib._lib, "omp_pause_resource_all", None)  # noqa: SLF001  # as above; none in builds without OpenMP
