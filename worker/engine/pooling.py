@@ -34,8 +34,11 @@ class PoolingContext:
         self.limit = min(config.ctx_per_input, model.n_ctx_train or config.ctx_per_input)
         # A model that reads its text strictly forwards and pools its last token takes long inputs in parts. All
         # others must see an input as a whole.
-        room = config.pack_tokens if _in_parts(model, config) else max(config.pack_tokens, self.limit)
-        self._ctx = _new_context(model, config, n_batch=room, cells=max(config.pack_tokens, self.limit))
+        most = max(config.pack_tokens, self.limit)
+        room = config.pack_tokens if _in_parts(model, config) else most
+        sequences = min(config.pack_inputs, room)
+        room += -room % sequences  # llama.cpp asserts while it makes the context when it does not divide
+        self._ctx = _new_context(model, config, n_batch=room, sequences=sequences, cells=max(most, room))
         self._memory = lib.llama_get_memory(self._ctx)
         self._batch = _Batch(room)
         pooling = Pooling(lib.llama_pooling_type(self._ctx))
@@ -122,12 +125,12 @@ def _in_parts(model: LoadedModel, config: EmbedConfig) -> bool:
     return int(stated) in (Pooling.LAST, Pooling.RANK)
 
 
-def _new_context(model: LoadedModel, config: EmbedConfig, *, n_batch: int, cells: int) -> Any:
+def _new_context(model: LoadedModel, config: EmbedConfig, *, n_batch: int, sequences: int, cells: int) -> Any:
     params = lib.llama_context_default_params()
     params.embeddings = True
     params.n_ctx = cells
     params.n_batch = params.n_ubatch = n_batch
-    params.n_seq_max = config.pack_inputs
+    params.n_seq_max = sequences
     params.kv_unified = True
     params.n_threads = params.n_threads_batch = config.threads
     params.no_perf = True
