@@ -30,6 +30,10 @@ RESERVE = 512 * 1024**2
 """llama.cpp's compute buffers: logits of one batch (512 × 150,000 × 4 bytes at most) and activations."""
 
 
+POOLED = frozenset({"embedding", "rerank"})
+"""Purposes of models whose texts become vectors: those keep nothing between two batches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`ctx_per_slot`: tokens a request may hold, prompt and reply together."""
@@ -134,11 +138,17 @@ def together(demands: Iterable[Demand]) -> Demand:
 
 
 def demand_of(entry: Entry, *, cpu: bool, n_gpu_layers: int = -1) -> Demand:
-    """What a model of the store asks for."""
+    """What a model of the store asks for.
+
+    An embedding model's requests share room for one input: a KV cache if it has one, else buffers of that order.
+    """
     info = entry.info
     if info is None:
         return Demand(entry.size_bytes, 0)
     demand = Demand(entry.size_bytes, info.kv_bytes_per_token, info.context_length or 0)
+    if entry.purpose in POOLED:
+        ctx = wanted_ctx(demand.n_ctx_train, None)
+        demand = Demand(demand.model_bytes + ctx * demand.kv_bytes_per_token, 0, demand.n_ctx_train)
     return demand if cpu else demand.on_gpu(info.block_count or 0, n_gpu_layers)
 
 
@@ -146,7 +156,8 @@ def slots_from_memory(settings: Settings) -> int:
     """How many jobs a serving process runs at once when nobody said (MAX_CONCURRENT unset).
 
     The models it preloads are in memory together and share what there is; without any, the models of the store are
-    loaded one after the other on demand, and the one with the most slots counts. Blocking: reads the store's headers
+    loaded one after the other on demand, and the one with the most slots counts (embedding models, which would take
+    any number, only when there are no others). Blocking: reads the store's headers
     and asks the device; raises ConfigError when that does not answer.
     """
     from worker.memory import free_bytes, on_cpu  # noqa: PLC0415  # psutil and NVML: only a serving process needs them
@@ -156,7 +167,8 @@ def slots_from_memory(settings: Settings) -> int:
     served = [entry for entry in Catalogue(settings.models_dir, settings.models).entries() if entry.problem is None]
     demands = {entry.id: demand_of(entry, cpu=cpu, n_gpu_layers=settings.n_gpu_layers) for entry in served}
     preloaded = [demands[model_id] for model_id in settings.preload if model_id in demands]
-    chosen = [together(preloaded)] if preloaded else list(demands.values())
+    others = [demands[entry.id] for entry in served if entry.purpose not in POOLED]
+    chosen = [together(preloaded)] if preloaded else others or list(demands.values())
     try:
         free = free_bytes(settings)
     except WorkerError as exc:

@@ -12,7 +12,7 @@ from tasks.errors import JobCancelledError, WorkerError
 from tasks.logs import event
 from tasks.settings import Settings
 from worker.backends.base import StepPublisher
-from worker.capacity import SMALLEST_CTX, Demand, Plan, demand_of, plan_slots, usable, wanted_ctx
+from worker.capacity import POOLED, SMALLEST_CTX, Demand, Plan, demand_of, plan_slots, usable, wanted_ctx
 from worker.memory import free_bytes, on_cpu
 from worker.residency import decide
 from worker.residents import Loaded, Model, Residents
@@ -24,7 +24,7 @@ Progress = Callable[[float], bool]
 
 
 class Opener(Protocol):
-    """`worker.backends.opening.open_llama`, or a test's."""
+    """`_open`, or a test's."""
 
     def __call__(
         self, entry: Entry, plan: Plan, settings: Settings, publisher: StepPublisher, progress: Progress
@@ -50,7 +50,7 @@ class Loader:
         self._publisher = publisher
         self._residents = residents
         self._evicted = evicted
-        self._opener = opener or _open_llama
+        self._opener = opener or _open
         self._free = free
         self._cpu = on_cpu(settings)
         self._one = threading.Lock()
@@ -119,7 +119,10 @@ def close_model(loaded: Loaded | None) -> bool:
     return True
 
 
-def _open_llama(entry: Entry, plan: Plan, settings: Settings, publisher: StepPublisher, progress: Progress) -> Model:
-    from worker.backends.opening import open_llama  # noqa: PLC0415  # llama.cpp loads with the first model
+def _open(entry: Entry, plan: Plan, settings: Settings, publisher: StepPublisher, progress: Progress) -> Model:
+    from worker.backends.embedding_opening import open_embedding  # noqa: PLC0415  # llama.cpp loads with the first
+    from worker.backends.opening import open_llama  # noqa: PLC0415  # model
 
+    if entry.purpose in POOLED:
+        return open_embedding(entry, plan, settings, progress)
     return open_llama(entry, plan, settings, publisher, progress)

@@ -219,9 +219,9 @@ def test_a_broken_model_fails_with_its_reason(world, store):
 
 def test_what_we_cannot_serve_is_not_advertised(world, store, tiny):
     shutil.copyfile(tiny, store / "e.gguf")
-    (store / "e.gguf.meta.json").write_text(json.dumps({"id": "embed:1m", "purpose": "embedding"}))
-    with pytest.raises(BadRequestError, match="a model for embedding"):
-        world.serve("embed:1m")
+    (store / "e.gguf.meta.json").write_text(json.dumps({"id": "draw:1m", "purpose": "image"}))
+    with pytest.raises(BadRequestError, match="a model for image"):
+        world.serve("draw:1m")
     other = World(store)
     assert [model.id for model in other.runtime.models()] == ["a", "b", "c"]
     other.runtime.close()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from tasks.errors import BadRequestError, JobCancelledError, PendraError, UnavailableError, WorkerError
 from tasks.logs import event, where
+from worker.engine import native
 from worker.engine.api import EngineStats
 from worker.engine.embed_batch import BatchQueue, Item, Pending
 from worker.engine.embedder_api import EmbedConfig, EmbedOutput, EmbedRequest, Listener
@@ -66,20 +68,10 @@ class Embedder:
         """Make the context, try it and start the thread. Blocks. Raises WorkerError (out_of_memory, …)."""
         if self._thread is not None:
             raise RuntimeError("the embedding engine is started already")
-        self._context = context = PoolingContext(self._model, self._config)
-        try:
-            context.run([[max(0, self._model.vocab.bos)]])
-        except BaseException:
-            context.close()
-            raise
-        self.ctx_limit = context.limit
-        """The most tokens one input may hold."""
-        self.width = context.width
-        self.ranks = context.ranks
-        """Whether its vectors are a reranker's scores."""
-        self._thread = threading.Thread(target=self._loop, name="pendra-embedder", daemon=True)
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._main, args=(ready,), name="pendra-embedder", daemon=True)
         self._thread.start()
-        event(_log, logging.INFO, "embedder.started", width=self.width, ctx=self.ctx_limit, ranks=self.ranks)
+        ready.result()
 
     def submit(self, request: EmbedRequest, listener: Listener) -> None:
         """Queue a request.
@@ -133,14 +125,37 @@ class Embedder:
 
     # ------------------------------------------------------------ engine thread
 
-    def _loop(self) -> None:
+    def _main(self, ready: Future[None]) -> None:
+        try:
+            self._set_up()
+        except BaseException as exc:  # noqa: BLE001  # raised again by `start`
+            ready.set_exception(exc)
+            return
+        ready.set_result(None)
         while self._drain():
             self._step()
         self._shut_down()
 
+    def _set_up(self) -> None:
+        """Here and not in `start`: every thread that computes keeps workers of its own, see `native.rest`."""
+        self._context = context = PoolingContext(self._model, self._config)
+        try:
+            context.run([[max(0, self._model.vocab.bos)]])
+        except BaseException:
+            context.close()
+            raise
+        self.ctx_limit = context.limit
+        """The most tokens one input may hold."""
+        self.width = context.width
+        self.ranks = context.ranks
+        """Whether its vectors are a reranker's scores."""
+        event(_log, logging.INFO, "embedder.started", width=self.width, ctx=self.ctx_limit, ranks=self.ranks)
+
     def _drain(self) -> bool:
         """Take in all messages, waiting for one while there is nothing to do. False: close."""
-        while not (self._inbox.empty() and len(self._queue)):
+        while self._inbox.qsize() or not len(self._queue):
+            if not self._inbox.qsize():
+                native.rest()
             message = self._inbox.get()
             if message is _CLOSE:
                 return False
