@@ -24,11 +24,8 @@ from worker.loading import Load, TimedReply, again
 from worker.memory import free_bytes
 from worker.residents import Loaded, Model, Residents
 from worker.store.catalogue import Catalogue, Entry
-from worker.store.watch import StoreWatch
 
 _LOG = logging.getLogger("pendra.runtime")
-_DRAIN_S = 600.0  # how long a forced uninstall lets jobs go on
-_LOOK_S = 0.1
 _PURPOSES = POOLED | {"chat"}  # what our backends can do so far; other models of the store are not advertised
 
 
@@ -49,6 +46,7 @@ class Runtime:
         opener: Opener | None = None,
         free: Callable[[Settings], int] = free_bytes,
     ) -> None:
+        self._refresh_s = settings.refresh_seconds
         self._changed = changed
         self._residents = Residents()
         self._loader = Loader(settings, slots, publisher, self._residents, evicted=changed, opener=opener, free=free)
@@ -57,9 +55,7 @@ class Runtime:
         self._closed = threading.Event()
         self._catalogue = Catalogue(settings.models_dir, settings.models)
         self._entries = self._catalogue.entries()
-        self._withdrawn: frozenset[str] = frozenset()  # about to be removed from the store
-        self._watch = StoreWatch(self._catalogue, self._look, poll_s=settings.refresh_seconds)
-        self._watch.start()
+        threading.Thread(target=self._watch, name="store-watch", daemon=True).start()
 
     # ------------------------------------------------------------------ serving
 
@@ -87,40 +83,9 @@ class Runtime:
             self._changed()
         return gone
 
-    def withdraw(self, model_id: str, *, force: bool) -> int:
-        """Take a model out of memory, and do not load it again until `restore` or until its file is gone. Blocks.
-
-        Refuses while jobs use it, and says how many; `force` waits for them instead (0 = it is out of memory).
-        """
-        self._mark(self._withdrawn | {model_id})
-        deadline = time.monotonic() + _DRAIN_S
-        while (busy := self._users(model_id)) and force and time.monotonic() < deadline:
-            self._closed.wait(_LOOK_S)
-        if busy or (loaded := self._residents.remove(model_id, idle=True)) is None and self._users(model_id):
-            self.restore(model_id)
-            return busy or 1
-        close_model(loaded)
-        self._changed()
-        return 0
-
-    def restore(self, model_id: str) -> None:
-        """Serve a withdrawn model again."""
-        self._mark(self._withdrawn - {model_id})
-
-    def _mark(self, withdrawn: frozenset[str]) -> None:
-        if withdrawn != self._withdrawn:
-            self._withdrawn = withdrawn
-            self._changed()
-
-    def _users(self, model_id: str) -> int:
-        """Jobs that use the model or wait for it to load."""
-        running = sum(one.users for one in self._residents.all() if one.entry.id == model_id)
-        return running + (model_id in self._loads)
-
     def close(self) -> None:
         """Unload everything and load nothing more. Blocks; idempotent."""
         self._closed.set()
-        self._watch.stop()
         with self._lock:
             for load in self._loads.values():
                 load.stop()
@@ -153,22 +118,21 @@ class Runtime:
         return tuple(
             _advert(entry, inside.get(entry.id))
             for entry in self._entries
-            if entry.problem is None and entry.purpose in _PURPOSES and entry.id not in self._withdrawn
+            if entry.problem is None and entry.purpose in _PURPOSES
         )
 
     def stats(self) -> dict[str, EngineStats]:
         """Slots and counters of every model in memory."""
         return {one.entry.id: one.model.stats() for one in self._residents.all()}
 
-    def _look(self, entries: tuple[Entry, ...]) -> None:
-        """The store changed: advertise what is there, and forget idle models whose file is gone."""
-        self._entries = entries
-        here = {entry.id for entry in entries}
-        for model_id in self.loaded():
-            if model_id not in here:
-                close_model(self._residents.remove(model_id, idle=True))
-        self._withdrawn &= here
-        self._changed()
+    def _watch(self) -> None:
+        """Files come and go by hand: advertise what is there, and forget idle models whose file is gone."""
+        while not self._closed.wait(self._refresh_s):
+            before, self._entries = self._entries, self._catalogue.entries()
+            here = {entry.id for entry in self._entries}
+            gone = [close_model(self._residents.remove(one, idle=True)) for one in self.loaded() if one not in here]
+            if any(gone) or _known(before) != _known(self._entries):
+                self._changed()
 
     # ------------------------------------------------------------------- loading
 
@@ -186,7 +150,7 @@ class Runtime:
 
     def _servable(self, model_id: str) -> Entry:
         entry = self._catalogue.find(model_id)
-        if entry is None or model_id in self._withdrawn:
+        if entry is None:
             raise NotFoundError(f"the model {model_id} is not on this worker", param="model")
         if entry.problem is not None:
             raise again(entry.problem)
@@ -220,3 +184,8 @@ class Runtime:
 
 def _advert(entry: Entry, loaded: Loaded | None) -> ModelInfo:
     return entry.advert(loaded=loaded is not None, context_length=loaded.model.context_length if loaded else None)
+
+
+def _known(entries: Iterable[Entry]) -> list[tuple[str, str, bool]]:
+    """What of the store the fleet is told."""
+    return [(entry.id, entry.purpose, entry.problem is None) for entry in entries]
