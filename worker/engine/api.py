@@ -19,7 +19,11 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """One sequence's sampling, with llama-server's names and defaults. `temperature` 0 is greedy."""
+    """One sequence's sampling, with llama-server's names and defaults. `temperature` 0 is greedy.
+
+    `repeat_last_n` and `dry_penalty_last_n` -1 mean the whole context. `mirostat` 1 and 2 take the place of all other
+    samplers but bias and temperature, as in llama-server. What is allowed is in `limits`.
+    """
 
     temperature: float = 0.8
     top_k: int = 40
@@ -31,6 +35,20 @@ class SamplingParams:
     presence_penalty: float = 0.0
     seed: int | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
+    typical_p: float = 1.0
+    top_n_sigma: float = -1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 64
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

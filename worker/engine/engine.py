@@ -18,10 +18,11 @@ from worker.engine import native
 from worker.engine.api import EngineStats, FinishReason, GenerationRequest, StepOutput
 from worker.engine.config import EngineConfig
 from worker.engine.inbox import Cancel, Inbox, Submit
+from worker.engine.limits import check_params
 from worker.engine.model import LoadedModel
 from worker.engine.pace import Pacer
 from worker.engine.runner import NoRoomError, Runner
-from worker.engine.sampling import Sampler, StepSampler, check_params
+from worker.engine.sampling import Sampler, StepSampler
 from worker.engine.scheduler import Scheduler
 from worker.engine.sequence import Sequence
 

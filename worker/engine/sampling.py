@@ -1,14 +1,12 @@
-"""From logits to the next token: one native sampler chain a sequence, in llama-server's order.
+"""From logits to the next token: one native sampler chain (`chain`) a sequence.
 
-logit bias, penalties, top-k, top-p, min-p, temperature, draw; temperature 0 takes the most likely token. Two
-shortcuts change nothing in the result: plain temperature 0 is one `argmax` over all rows of the step, and a chain
+Two shortcuts change nothing in the result: plain temperature 0 is one `argmax` over all rows of the step, and a chain
 with a top-k is given only the tokens that can reach the top k, not the whole vocabulary.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
-from tasks.errors import BadRequestError
 from worker.engine import native
 from worker.engine.api import SamplingParams
+from worker.engine.chain import Chain, build, effect
 
 if TYPE_CHECKING:
     from worker.engine.sequence import Sequence
@@ -31,24 +29,8 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 _NEAR = 6.0
 """First guess how far below the best logit the top k reach; doubled until enough tokens are found."""
 _FAR = 96.0
-_MAX_TOP_K = 1024
-_RANDOM = lib.LLAMA_DEFAULT_SEED
+_NONE = Chain(0, ())
 _MINUS_INF = np.float32(-np.inf)
-
-
-def check_params(params: SamplingParams, n_vocab: int) -> None:
-    """Raise BadRequestError for values that no sampler can work with."""
-    for name in ("temperature", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty"):
-        if not math.isfinite(getattr(params, name)):
-            raise BadRequestError(f"{name} must be a finite number", param=name)
-    if params.repeat_penalty <= 0:
-        raise BadRequestError("repeat_penalty must be greater than 0", param="repeat_penalty")
-    for token, bias in params.logit_bias:
-        if not 0 <= token < n_vocab:
-            message = f"logit_bias names token {token}; this model's tokens are 0 to {n_vocab - 1}"
-            raise BadRequestError(message, param="logit_bias")
-        if math.isnan(bias):
-            raise BadRequestError(f"logit_bias of token {token} is not a number", param="logit_bias")
 
 
 class Candidates:
@@ -66,12 +48,12 @@ class Candidates:
     def choose(self, chain: int, row: Floats, ids: Ints | None) -> int:
         """The token `chain` takes from `row`; `ids` narrows it down to some tokens."""
         self._apply(chain, self._fill(self._all, row) if ids is None else self._fill(ids, row[ids]))
-        return int(self._ids[self._array.selected])
+        return int(self._array.data[self._array.selected].id)  # XTC moves the beginning
 
     def draw_once(self, sampler: int) -> None:
         """Let a random sampler draw without a choice, to bring its generator forward."""
-        self._fill(self._all[:1], np.zeros(1, dtype=np.float32))
-        self._apply(sampler, 1)
+        self._fill(self._all[:2], np.zeros(2, dtype=np.float32))  # XTC draws only between two
+        self._apply(sampler, 2)
 
     def _fill(self, ids: Ints, logits: Floats) -> int:
         count = len(ids)
@@ -92,15 +74,14 @@ class Sampler:
     """One sequence's chain. Created and used by the engine thread; `free` it exactly when the sequence ends."""
 
     def __init__(self, params: SamplingParams, vocab: Vocab, *, ctx_limit: int) -> None:
-        self._biases = dict(params.logit_bias)  # llama.cpp treats a token named twice now this way, now that
-        self._bias = np.array(list(self._biases), dtype=np.int32)
-        self._penalises = _penalises(params)
-        self.plain = params.temperature <= 0 and not self._penalises and not params.logit_bias
+        does = effect(params, ctx_limit)
+        self._bias = np.array(list(dict(params.logit_bias)), dtype=np.int32)
+        self._window = does.window
+        self._enough = does.enough
+        self.plain = does.greedy
         """The most likely token, whatever came before: needs no chain."""
-        self.last_n = ctx_limit if params.repeat_last_n < 0 else params.repeat_last_n
-        self._enough = _enough(params, self._penalises * self.last_n)
-        self._dist = 0
-        self._chain = 0 if self.plain else self._build(params, vocab)
+        made = _NONE if self.plain else build(params, vocab, ctx_limit)
+        self._chain, self._draws = made.address, made.draws
 
     def free(self) -> None:
         """Idempotent."""
@@ -109,15 +90,18 @@ class Sampler:
             native.sampler_free(chain)
 
     def restore(self, prompt: Seq[int], resumed: Seq[int], candidates: Candidates) -> None:
-        """Bring a new chain to where it stands after the prompt and the tokens an earlier attempt generated."""
-        if self._penalises and self.last_n:
-            for token in prompt[-self.last_n :]:
+        """Bring a new chain to where it stands after the prompt and the tokens an earlier attempt generated.
+
+        Not quite so for mirostat, whose state hangs on all logits so far, and XTC, which does not always draw.
+        """
+        if self._window:
+            for token in prompt[-self._window :]:
                 native.sampler_accept(self._chain, token)
         for token in resumed:
             if self._chain:
                 native.sampler_accept(self._chain, token)
-            if self._dist:
-                candidates.draw_once(self._dist)
+            for sampler in self._draws:
+                candidates.draw_once(sampler)
 
     def choose(self, row: Floats, candidates: Candidates) -> int:
         """The next token, accepted by the chain."""
@@ -144,36 +128,6 @@ class Sampler:
         if not len(self._bias):
             return ids
         return np.concatenate([ids, self._bias[row[self._bias] < floor]])
-
-    def _build(self, params: SamplingParams, vocab: Vocab) -> int:
-        chain_params = lib.llama_sampler_chain_default_params()
-        chain_params.no_perf = True
-        chain = lib.llama_sampler_chain_init(chain_params)
-        for sampler in self._samplers(params, vocab):
-            lib.llama_sampler_chain_add(chain, sampler)
-        return _address(chain)
-
-    def _samplers(self, params: SamplingParams, vocab: Vocab) -> list[Any]:
-        samplers: list[Any] = []
-        if self._biases:
-            pairs = [lib.llama_logit_bias(token, bias) for token, bias in self._biases.items()]
-            biases = (lib.llama_logit_bias * len(pairs))(*pairs)
-            samplers.append(lib.llama_sampler_init_logit_bias(vocab.size, len(biases), biases))
-        if self._penalises:
-            penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
-            samplers.append(lib.llama_sampler_init_penalties(vocab.size, self.last_n, *penalties))
-        if params.temperature <= 0:
-            return [*samplers, lib.llama_sampler_init_greedy()]
-        dist = lib.llama_sampler_init_dist(_RANDOM if params.seed is None else params.seed & 0xFFFFFFFF)
-        self._dist = _address(dist)
-        return [
-            *samplers,
-            lib.llama_sampler_init_top_k(params.top_k),
-            lib.llama_sampler_init_top_p(params.top_p, 0),
-            lib.llama_sampler_init_min_p(params.min_p, 0),
-            lib.llama_sampler_init_temp(params.temperature),
-            dist,
-        ]
 
 
 class StepSampler:
@@ -202,25 +156,3 @@ class StepSampler:
     def _one(self, seq: Sequence, row: Floats) -> int:
         assert seq.sampler is not None, "a running sequence has a sampler"  # noqa: S101  # typing only
         return seq.sampler.choose(row, self.candidates)
-
-
-def _penalises(params: SamplingParams) -> bool:
-    if params.repeat_last_n == 0:
-        return False
-    return params.repeat_penalty != 1.0 or params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
-
-
-def _enough(params: SamplingParams, penalised: int) -> int:
-    """How many of the best tokens surely contain the top k, however penalties and biases move them; 0 = unknown.
-
-    Penalties only push down, so with as many spare tokens as can be pushed the top k is among them.
-    """
-    top_k = 1 if params.temperature <= 0 else params.top_k
-    raises = params.repeat_penalty < 1 or params.frequency_penalty < 0 or params.presence_penalty < 0
-    if not 0 < top_k <= _MAX_TOP_K or penalised > _MAX_TOP_K or (penalised and raises):
-        return 0
-    return top_k + penalised + len(params.logit_bias)
-
-
-def _address(pointer: Any) -> int:
-    return int(ctypes.cast(pointer, ctypes.c_void_p).value or 0)

@@ -21,6 +21,11 @@ class Vocab:
         self.eos: int = lib.llama_vocab_eos(self._vocab)
         self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab)
 
+    @property
+    def handle(self) -> Any:
+        """The llama_vocab pointer, for samplers that need one."""
+        return self._vocab
+
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of `text`. `add_special` puts BOS/EOS where the model wants them; `parse_special` reads special
         tokens' names as those tokens (for rendered templates, not for what users wrote)."""

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import BadRequestError
 from worker.engine.api import GenerationRequest, SamplingParams
 from worker.engine.model import LoadedModel
-from worker.engine.sampling import Candidates, Sampler, StepSampler, check_params
+from worker.engine.sampling import Candidates, Sampler, StepSampler
 from worker.engine.sequence import Sequence
 
 
@@ -50,6 +49,14 @@ penalised = st.fixed_dictionaries(
         "repeat_last_n": st.sampled_from([-1, 0, 3, 64]),
         "frequency_penalty": st.sampled_from([-0.5, 0.0, 1.0]),
         "presence_penalty": st.sampled_from([0.0, 0.5]),
+        "typical_p": st.sampled_from([0.3, 1.0]),
+        "top_n_sigma": st.sampled_from([-1.0, 0.0, 1.0]),
+        "xtc_probability": st.sampled_from([0.0, 0.5, 1.0]),
+        "dynatemp_range": st.sampled_from([0.0, 0.5]),
+        "dry_multiplier": st.sampled_from([0.0, 2.0]),
+        "dry_allowed_length": st.sampled_from([0, 2]),
+        "dry_penalty_last_n": st.sampled_from([-1, 0, 8]),
+        "mirostat": st.sampled_from([0, 0, 0, 1, 2]),
         "logit_bias": st.lists(
             st.tuples(st.integers(0, 373), st.sampled_from([-100.0, -1.0, 3.0, 100.0])), max_size=4
         ).map(tuple),
@@ -139,18 +146,86 @@ def test_a_step_forbids_endings_only_where_they_are_banned(tiny: LoadedModel, ot
     assert StepSampler(tiny.vocab).choose(made, rows) == [2, 50, 50]
 
 
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"temperature": float("nan")}, "temperature"),
-        ({"top_p": float("inf")}, "top_p"),
-        ({"repeat_penalty": 0.0}, "repeat_penalty"),
-        ({"logit_bias": ((374, 1.0),)}, "logit_bias"),
-        ({"logit_bias": ((-1, 1.0),)}, "logit_bias"),
-        ({"logit_bias": ((1, float("nan")),)}, "logit_bias"),
-    ],
-)
-def test_values_no_sampler_can_work_with(tiny: LoadedModel, fields: dict[str, object], param: str) -> None:
-    with pytest.raises(BadRequestError) as caught:
-        check_params(SamplingParams(**fields), tiny.n_vocab)
-    assert caught.value.param == param
+# ------------------------------------------------------------ one rule a sampler
+
+
+def probable(model: LoadedModel, *probabilities: float) -> np.ndarray:
+    """A row whose tokens 0, 1, … have these probabilities; the others have none."""
+    row = np.full(model.n_vocab, -50.0, dtype=np.float32)
+    row[: len(probabilities)] = np.log(probabilities)
+    return row
+
+
+def drawn(model: LoadedModel, row: np.ndarray, count: int = 200, **fields: object) -> set[int]:
+    open_ = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 11}
+    return set(Chooser(model, SamplingParams(**{**open_, **fields})).many(np.repeat(row[None], count, axis=0)))
+
+
+def test_xtc_takes_away_all_but_the_last_of_the_likely(tiny: LoadedModel) -> None:
+    row = probable(tiny, 0.5, 0.3, 0.15, 0.05)
+    assert drawn(tiny, row) == {0, 1, 2, 3}
+    assert drawn(tiny, row, xtc_probability=1.0, xtc_threshold=0.1) == {2, 3}
+    assert drawn(tiny, row, xtc_probability=1.0, xtc_threshold=0.51) == {0, 1, 2, 3}
+    assert drawn(tiny, row, xtc_probability=1.0, temperature=0) == {2}
+
+
+def test_typical_p_prefers_what_surprises_as_much_as_usual(tiny: LoadedModel) -> None:
+    row = probable(tiny, 0.4, *[0.06] * 10)
+    assert drawn(tiny, row, typical_p=0.3) <= set(range(1, 11))
+    assert 0 in drawn(tiny, row)
+
+
+def test_top_n_sigma_keeps_what_is_near_the_best(tiny: LoadedModel) -> None:
+    row = np.random.default_rng(0).standard_normal(tiny.n_vocab).astype(np.float32)
+    near = set(np.flatnonzero(row >= row.max() - row.std()).tolist())
+    assert drawn(tiny, row, 500, top_n_sigma=1.0) <= near
+    assert not drawn(tiny, row, 500) <= near
+
+
+def test_dynamic_temperature_cools_what_is_certain(tiny: LoadedModel) -> None:
+    row = probable(tiny, 0.97, 0.03)
+    assert drawn(tiny, row, temperature=1.0) == {0, 1}
+    assert drawn(tiny, row, temperature=1.0, dynatemp_range=1.0) == {0}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_mirostat_narrows_down_to_its_target(tiny: LoadedModel, version: int) -> None:
+    row = -np.log(np.arange(1, tiny.n_vocab + 1, dtype=np.float32))  # Zipf's law
+    wide, narrow = (
+        Chooser(tiny, SamplingParams(temperature=1.0, seed=3, mirostat=version, mirostat_tau=tau)).many(
+            np.repeat(row[None], 300, axis=0)
+        )
+        for tau in (7.0, 2.0)
+    )
+    assert np.mean(narrow[100:]) < np.mean(wide[100:]) / 2
+
+
+def test_mirostat_at_temperature_0_takes_the_most_likely(tiny: LoadedModel, rows: np.ndarray) -> None:
+    assert Chooser(tiny, SamplingParams(temperature=0, mirostat=2)).many(rows) == rows.argmax(axis=1).tolist()
+
+
+def test_dry_breaks_a_loop_and_a_breaker_starts_anew(tiny: LoadedModel) -> None:
+    a, b, c = (tiny.tokenize(text, add_special=False)[0] for text in ("x", "y", "z"))
+    row = probable(tiny)
+    row[[c, b]] = 5.0, 4.5
+    said = [a, b, c, a, b]
+
+    dry = {"dry_multiplier": 4.0, "dry_allowed_length": 1}
+
+    def next_after(prompt: list[int], **fields: object) -> int:
+        chooser = Chooser(tiny, SamplingParams(temperature=0, **{**dry, **fields}))
+        chooser.sampler.restore(prompt, [], chooser.candidates)
+        return chooser.many(row[None])[0]
+
+    assert next_after(said) == b
+    assert next_after(said, dry_penalty_last_n=0) == c
+    assert next_after(said, dry_sequence_breakers=("y",)) == c
+
+
+def test_a_restored_xtc_sampler_goes_on_with_its_draws(tiny: LoadedModel) -> None:
+    rows = np.repeat(probable(tiny, 0.3, 0.3, 0.2, 0.2)[None], 40, axis=0)
+    params = SamplingParams(temperature=1.0, seed=9, xtc_probability=0.5)
+    whole = Chooser(tiny, params).many(rows)
+    second = Chooser(tiny, params)
+    second.sampler.restore([], whole[:15], second.candidates)
+    assert second.many(rows[15:]) == whole[15:]
