@@ -11,12 +11,19 @@ from tasks import redis_client
 INFER = "tasks.infer"
 ARGSREPR = "(ids only)"
 
+# Installs: plain JSON arguments, shown as they are; they are the only tasks with a result (docs/operations.md).
+INSTALL = "tasks.install_model"
+UNINSTALL = "tasks.uninstall_model"
+PROGRESS = "PROGRESS"
+RESULT_TTL_S = 24 * 3600
+
 UNROUTED_QUEUE = "pendra.unrouted"
 
 
 def configuration(redis_url: str) -> dict[str, Any]:
     """Celery's configuration for the Redis at `redis_url` (our form, see `redis_client`). Pure."""
-    return {"broker_url": redis_client.celery_url(redis_url), **_CONNECTION, **_DELIVERY, **_WORKER, **_PRIVACY}
+    url = redis_client.celery_url(redis_url)
+    return {"broker_url": url, "result_backend": url, **_CONNECTION, **_DELIVERY, **_RESULTS, **_WORKER, **_PRIVACY}
 
 
 _CONNECTION: dict[str, Any] = {
@@ -43,7 +50,7 @@ _CONNECTION: dict[str, Any] = {
 }
 
 _DELIVERY: dict[str, Any] = {
-    "include": ["tasks.infer"],
+    "include": ["tasks.infer", "tasks.install"],
     # Early ack: the bridge brings a dead worker's jobs back. A late ack would run them twice (visibility timeout,
     # reconnect), and a worker with unacked messages does not survive the loss of Redis (celery 5.7).
     "task_acks_late": False,
@@ -53,13 +60,23 @@ _DELIVERY: dict[str, Any] = {
     "worker_prefetch_multiplier": 1,
     "worker_disable_prefetch": True,
     "worker_send_task_events": True,
-    # Results travel as events of the job (`tasks.events`); a result backend would store what nobody reads.
+    # Results of jobs travel as their events (`tasks.events`). Only installs store a state, for whoever asked.
     "task_ignore_result": True,
-    "result_backend": None,
     # `model.<m>` and `worker.<w>` queues come and go with models and workers.
     "task_create_missing_queues": True,
     # What somebody enqueues without naming a queue must not land where a worker of another kind takes it.
     "task_default_queue": UNROUTED_QUEUE,
+}
+
+_RESULTS: dict[str, Any] = {
+    "result_expires": RESULT_TTL_S,
+    # A state that cannot be stored must not hold an install for the default's 20 s each time.
+    "result_backend_transport_options": {
+        "retry_policy": {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+    },
+    "redis_socket_timeout": redis_client.SOCKET_TIMEOUT_S,
+    "redis_socket_connect_timeout": redis_client.CONNECT_TIMEOUT_S,
+    "redis_retry_on_timeout": False,
 }
 
 _WORKER: dict[str, Any] = {

@@ -10,6 +10,7 @@
 | `pendra:events:<bridge>` | channel: event batches (`tasks.events`) | – | worker publisher | bridge relay |
 | `pendra:replay:<bridge>` | stream, field `b`: the same batches, MAXLEN ~ REPLAY_MAXLEN | REPLAY_TTL_S | worker publisher | bridge relay |
 | `pendra:control:<worker>` | channel: `{"op": "cancel", "job_id", "attempt"}` … | – | bridge | worker |
+| `pendra:answers:<request>` | list: `{"worker_id", "ok", "busy"}`, what workers answer to `unload` | ANSWERS_TTL_S | worker | installer agent |
 | queue `model.<model>` | Celery queue (list) | – | bridge | workers that hold the model |
 | queue `worker.<worker>` | Celery queue (list) | – | bridge | that worker |
 | queue `install.<node>` | Celery queue (list) | – | anyone | the node's installer agent |
@@ -24,6 +25,7 @@ HEARTBEAT_S = 1.0
 JOB_TTL_S = 3600
 REPLAY_TTL_S = 300
 REPLAY_MAXLEN = 20_000
+ANSWERS_TTL_S = 900
 
 WORKERS = f"{PREFIX}workers"
 FLEET = f"{PREFIX}fleet"
@@ -51,6 +53,10 @@ def replay(bridge_id: str) -> str:
 
 def control(worker_id: str) -> str:
     return f"{PREFIX}control:{worker_id}"
+
+
+def answers(request_id: str) -> str:
+    return f"{PREFIX}answers:{request_id}"
 
 
 def model_queue(model: str) -> str:

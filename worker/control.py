@@ -38,7 +38,23 @@ class Drain:
     pass
 
 
-def parse(data: bytes) -> Cancel | Drain | None:
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Take a model out of memory and off the list; `force`: once its jobs have ended. `answers`: a list's key."""
+
+    model: str
+    force: bool
+    answers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Serve a model again after all."""
+
+    model: str
+
+
+def parse(data: bytes) -> Cancel | Drain | Unload | Restore | None:
     """The command in a message, None when there is none we know. Pure; never raises."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         command = json.loads(data)
@@ -46,6 +62,10 @@ def parse(data: bytes) -> Cancel | Drain | None:
             return Cancel(str(command["job_id"]), int(command["attempt"]))
         if command["op"] == "drain":
             return Drain()
+        if command["op"] == "unload":
+            return Unload(str(command["model"]), bool(command["force"]), str(command["answers"]))
+        if command["op"] == "restore":
+            return Restore(str(command["model"]))
     return None
 
 
@@ -59,11 +79,13 @@ class Control:
         *,
         on_cancel: Callable[[str, int], None],
         on_drain: Callable[[], None],
+        on_model: Callable[[Unload | Restore], None] = lambda _command: None,
     ) -> None:
         self._client = client
         self._channel = keys.control(worker_id)
         self._on_cancel = on_cancel
         self._on_drain = on_drain
+        self._on_model = on_model
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -114,5 +136,7 @@ class Control:
                 self._on_cancel(job_id, attempt)
             case Drain():
                 self._on_drain()
+            case Unload() | Restore() as command:
+                self._on_model(command)
             case None:
                 event(_LOG, logging.WARNING, "control.unknown", size=len(message["data"]))

@@ -9,6 +9,7 @@ come, so that a worker is visible while its models load.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import os
 import secrets
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import redis
+
 from tasks import keys
 from tasks.contract import ModelInfo, WorkerInfo
 from tasks.errors import ConfigError, PendraError
@@ -26,7 +29,7 @@ from tasks.redis_client import connect
 from tasks.sealing import Opener, Sealer
 from tasks.settings import Settings
 from worker.capacity import MAX_SLOTS, slots_from_memory
-from worker.control import Control
+from worker.control import Control, Restore, Unload
 from worker.heartbeat import Heartbeat
 from worker.publisher import Publisher
 from worker.running import Running
@@ -44,6 +47,8 @@ class Serving(JobServer, Protocol):
 
     def models(self) -> tuple[ModelInfo, ...]: ...
     def preload(self, models: tuple[str, ...]) -> None: ...
+    def withdraw(self, model_id: str, *, force: bool) -> int: ...
+    def restore(self, model_id: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -75,7 +80,9 @@ class Process:
             self._client, self.worker_id, Opener(*fleet_keys), self.publisher, self.runtime, self.running
         )
         self.heartbeat = Heartbeat(self._client, self.info, self.running.keys)
-        self._control = Control(self._client, self.worker_id, on_cancel=self._cancel, on_drain=self.drain)
+        self._control = Control(
+            self._client, self.worker_id, on_cancel=self._cancel, on_drain=self.drain, on_model=self._model
+        )
 
     # ----------------------------------------------------------------- life cycle
 
@@ -151,6 +158,24 @@ class Process:
     def _cancel(self, job_id: str, attempt: int) -> None:
         hit = self.running.cancel(job_id, attempt)
         event(_LOG, logging.INFO, "job.cancel", job_id=job_id, attempt=attempt, running=hit)
+
+    def _model(self, command: Unload | Restore) -> None:
+        if isinstance(command, Restore):
+            self.runtime.restore(command.model)
+        else:
+            threading.Thread(target=self._unload, args=(command,), name="unload", daemon=True).start()
+
+    def _unload(self, command: Unload) -> None:
+        busy = self.runtime.withdraw(command.model, force=command.force)
+        event(_LOG, logging.INFO, "model.unload", model=command.model, force=command.force, busy=busy)
+        answer = {"worker_id": self.worker_id, "ok": busy == 0, "busy": busy}
+        try:
+            pipe = self._client.pipeline()
+            pipe.rpush(command.answers, json.dumps(answer))
+            pipe.expire(command.answers, keys.ANSWERS_TTL_S)
+            pipe.execute()
+        except redis.RedisError as exc:  # who asked hears nothing, and says so
+            event(_LOG, logging.WARNING, "model.unload_untold", error=type(exc).__name__)
 
     def _preload(self) -> None:
         try:

@@ -24,8 +24,11 @@ from worker.loading import Load, TimedReply, again
 from worker.memory import free_bytes
 from worker.residents import Loaded, Model, Residents
 from worker.store.catalogue import Catalogue, Entry
+from worker.store.watch import StoreWatch
 
 _LOG = logging.getLogger("pendra.runtime")
+_DRAIN_S = 600.0  # how long a forced uninstall lets jobs go on
+_LOOK_S = 0.1
 _PURPOSES = POOLED | {"chat"}  # what our backends can do so far; other models of the store are not advertised
 
 
@@ -46,7 +49,6 @@ class Runtime:
         opener: Opener | None = None,
         free: Callable[[Settings], int] = free_bytes,
     ) -> None:
-        self._refresh_s = settings.refresh_seconds
         self._changed = changed
         self._residents = Residents()
         self._loader = Loader(settings, slots, publisher, self._residents, evicted=changed, opener=opener, free=free)
@@ -55,7 +57,9 @@ class Runtime:
         self._closed = threading.Event()
         self._catalogue = Catalogue(settings.models_dir, settings.models)
         self._entries = self._catalogue.entries()
-        threading.Thread(target=self._watch, name="store-watch", daemon=True).start()
+        self._withdrawn: frozenset[str] = frozenset()  # about to be removed from the store
+        self._watch = StoreWatch(self._catalogue, self._look, poll_s=settings.refresh_seconds, known=self._entries)
+        self._watch.start()
 
     # ------------------------------------------------------------------ serving
 
@@ -83,9 +87,41 @@ class Runtime:
             self._changed()
         return gone
 
+    def withdraw(self, model_id: str, *, force: bool) -> int:
+        """Take a model out of memory, and do not load it again until `restore` or until its file is gone. Blocks.
+
+        Refuses while jobs use it, and says how many; `force` waits for them instead (0 = it is out of memory).
+        """
+        self._mark(self._withdrawn | {model_id})
+        deadline = time.monotonic() + _DRAIN_S
+        while (busy := self._users(model_id)) and force and time.monotonic() < deadline:
+            self._closed.wait(_LOOK_S)
+        loaded = None if busy else self._residents.remove(model_id, idle=True)
+        if loaded is None and (busy := busy or self._users(model_id)):  # somebody was quicker
+            self.restore(model_id)
+            return busy
+        if close_model(loaded):
+            self._changed()
+        return 0
+
+    def restore(self, model_id: str) -> None:
+        """Serve a withdrawn model again."""
+        self._mark(self._withdrawn - {model_id})
+
+    def _mark(self, withdrawn: frozenset[str]) -> None:
+        if withdrawn != self._withdrawn:
+            self._withdrawn = withdrawn
+            self._changed()
+
+    def _users(self, model_id: str) -> int:
+        """Jobs that use the model or wait for it to load."""
+        running = sum(one.users for one in self._residents.all() if one.entry.id == model_id)
+        return running + (model_id in self._loads)
+
     def close(self) -> None:
         """Unload everything and load nothing more. Blocks; idempotent."""
         self._closed.set()
+        self._watch.stop()
         with self._lock:
             for load in self._loads.values():
                 load.stop()
@@ -105,6 +141,7 @@ class Runtime:
             yield loaded.model, waited_ms
         finally:
             self._residents.give(loaded)
+            self._forget_gone()
 
     # ------------------------------------------------------------------- looking
 
@@ -118,20 +155,25 @@ class Runtime:
         return tuple(
             _advert(entry, inside.get(entry.id))
             for entry in self._entries
-            if entry.problem is None and entry.purpose in _PURPOSES
+            if entry.problem is None and entry.purpose in _PURPOSES and entry.id not in self._withdrawn
         )
 
     def stats(self) -> dict[str, EngineStats]:
         """Slots and counters of every model in memory."""
         return {one.entry.id: one.model.stats() for one in self._residents.all()}
 
-    def _watch(self) -> None:
-        """Files come and go by hand: advertise what is there, and forget idle models whose file is gone."""
-        while not self._closed.wait(self._refresh_s):
-            before, self._entries = self._entries, self._catalogue.entries()
-            here = {entry.id for entry in self._entries}
-            gone = [close_model(self._residents.remove(one, idle=True)) for one in self.loaded() if one not in here]
-            if any(gone) or _known(before) != _known(self._entries):
+    def _look(self, entries: tuple[Entry, ...]) -> None:
+        """The store changed: advertise what is there, and forget idle models whose file is gone."""
+        self._entries = entries
+        self._withdrawn &= {entry.id for entry in entries}
+        self._forget_gone()
+        self._changed()
+
+    def _forget_gone(self) -> None:
+        """Free idle models whose file is gone; those in use are looked at again when their job ends."""
+        here = {entry.id for entry in self._entries}
+        for model_id in self.loaded():
+            if model_id not in here and close_model(self._residents.remove(model_id, idle=True)):
                 self._changed()
 
     # ------------------------------------------------------------------- loading
@@ -150,7 +192,7 @@ class Runtime:
 
     def _servable(self, model_id: str) -> Entry:
         entry = self._catalogue.find(model_id)
-        if entry is None:
+        if entry is None or model_id in self._withdrawn:
             raise NotFoundError(f"the model {model_id} is not on this worker", param="model")
         if entry.problem is not None:
             raise again(entry.problem)
@@ -184,8 +226,3 @@ class Runtime:
 
 def _advert(entry: Entry, loaded: Loaded | None) -> ModelInfo:
     return entry.advert(loaded=loaded is not None, context_length=loaded.model.context_length if loaded else None)
-
-
-def _known(entries: Iterable[Entry]) -> list[tuple[str, str, bool]]:
-    """What of the store the fleet is told."""
-    return [(entry.id, entry.purpose, entry.problem is None) for entry in entries]

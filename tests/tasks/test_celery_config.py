@@ -60,9 +60,10 @@ def test_only_json_is_accepted(conf):
     assert conf.task_serializer == conf.event_serializer == conf.result_serializer == "json"
 
 
-def test_nothing_stores_results_and_logging_is_ours(conf):
+def test_only_installs_store_results_and_logging_is_ours(conf):
     assert conf.task_ignore_result is True
-    assert conf.result_backend is None
+    assert conf.result_backend == conf.broker_url
+    assert conf.result_expires == 86_400
     assert conf.worker_hijack_root_logger is False
     assert conf.worker_redirect_stdouts is False
 

@@ -15,6 +15,7 @@ NAMES = {
     keys.events: "pendra:events:<bridge>",
     keys.replay: "pendra:replay:<bridge>",
     keys.control: "pendra:control:<worker>",
+    keys.answers: "pendra:answers:<request>",
     keys.model_queue: "model.<model>",
     keys.worker_queue: "worker.<worker>",
     keys.install_queue: "install.<node>",

@@ -82,6 +82,10 @@ class Catalogue:
         self._lock = threading.Lock()
         self._seen: dict[Path, _Seen] = {}
 
+    @property
+    def folder(self) -> Path:
+        return self._dir
+
     def entries(self) -> tuple[Entry, ...]:
         """All models, by path. Never raises: a store that cannot be read is empty."""
         with self._lock:
@@ -150,7 +154,11 @@ def _files(folder: Path) -> list[Path]:
         paths = sorted([*folder.glob("*.gguf"), *folder.glob("*/*.gguf")])
     except OSError:
         return []
-    return [path for path in paths if not path.name.startswith(".") and _is_first(path)]
+    return [path for path in paths if not _hidden(path, folder) and _is_first(path)]
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _is_first(path: Path) -> bool:

@@ -1,0 +1,223 @@
+"""The installer agent of a host: one process that owns the model store. `python -m worker.installer_agent`.
+
+Celery (`worker.installer_agent_program`) brings the tasks of `install.<node>`; what they do is here. At its start the
+agent takes up what an earlier life left unfinished.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tasks import keys
+from tasks.celery_config import INSTALL
+from tasks.contract import InstallRequest
+from tasks.errors import ConfigError, PendraError
+from tasks.logs import event
+from tasks.redis_client import connect
+from tasks.settings import Settings
+from worker.install_report import Report
+from worker.store import curated, journal, upkeep, workplace
+from worker.store.catalogue import Catalogue
+from worker.store.installer import install
+from worker.store.planner import InstallSpec
+from worker.store.run import Stop, Transfer
+from worker.store.throttle import Throttle
+from worker.unloading import Unloading
+
+_LOG = logging.getLogger("pendra.installer")
+EX_CONFIG = 78  # sysexits.h
+
+
+@dataclass(slots=True)
+class Ticket:
+    """An install that runs here. `stop` is set once, by whoever cancels it."""
+
+    model: str
+    stop: Stop | None = None
+
+
+class Agent:
+    """All methods from any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.node = settings.worker_id
+        self.store = settings.models_dir
+        self._catalogue_url = settings.catalogue_url
+        self._transfer = Transfer(throttle=Throttle(settings.download_limit))
+        self._client = connect(settings.redis_url)
+        self._unloading = Unloading(self._client, self.node)
+        self._lock = threading.Lock()
+        self._tickets: dict[str, Ticket] = {}
+        self._draining = False
+
+    # ---------------------------------------------------------------------- tasks
+
+    def install(self, request: InstallRequest, task: Any) -> dict[str, Any]:
+        """Run one install to its end. Blocks. Raises PendraError; `draining` when it goes on after a restart."""
+        task_id = str(task.request.id)
+        spec = self._spec(request, task_id)
+        with self._ticket(task_id, spec.id) as ticket:
+            done = install(
+                spec,
+                self.store,
+                Report(task, task_id, spec.id, self.node),
+                stop=lambda: self._why_stop(task_id, ticket),
+                transfer=self._transfer,
+                task_id=task_id,
+            )
+        side = done.sidecar
+        return {
+            "model": side.id,
+            "node": self.node,
+            "path": str(done.path),
+            "sha256": side.sha256,
+            "size": sum(part.size for part in side.parts) or side.size,
+            "fetched": done.fetched,
+        }
+
+    def uninstall(self, model: str, backend: str | None, *, force: bool, task_id: str) -> dict[str, Any]:
+        """Take a model off this host's workers and its disk. Blocks.
+
+        Raises NotFoundError, ModelInUseError while jobs use it (with `force` it waits for them instead).
+        """
+        curated.check_backend(backend)
+        entry = Catalogue(self.store).find(model)
+        if entry is None:
+            return self._removed(model)
+        self._unloading.unload(model, force=force, request_id=task_id)
+        try:
+            return self._removed(model)
+        except PendraError:
+            self._unloading.restore(model)
+            raise
+
+    def cancel(self, target: str, *, discard: bool) -> list[str]:
+        """Stop installs by task id or model id; the task ids that were hit. `discard`: and what came so far."""
+        with self._lock:
+            hit = {one: ticket for one, ticket in self._tickets.items() if target in (one, ticket.model)}
+            for ticket in hit.values():
+                ticket.stop = Stop.DISCARD if discard else Stop.KEEP
+        if discard and not hit:
+            self._discard_paused(target)
+        event(_LOG, logging.INFO, "install.cancel", target=target, discard=discard, running=len(hit))
+        return sorted(hit)
+
+    # ------------------------------------------------------------------ life cycle
+
+    def start(self, app: Any) -> None:
+        """Celery consumes: sweep what nobody explains, and queue what is unfinished, under its own task id."""
+        swept = workplace.sweep(self.store)
+        event(_LOG, logging.INFO, "agent.started", node=self.node, store=str(self.store), swept=len(swept))
+        for work, kept in journal.unfinished(self.store):
+            running = kept.standing is journal.Standing.RUNNING
+            if running and not workplace.busy(self.store, work.name.removesuffix(".d")):
+                self._resume(app, kept)
+
+    def drain(self) -> None:
+        """The process is about to end: installs stop soon, and go on at the next start. Takes no lock."""
+        self._draining = True
+
+    def close(self) -> None:
+        self._client.close()
+        event(_LOG, logging.INFO, "agent.stopped", node=self.node)
+
+    # ----------------------------------------------------------------------- parts
+
+    def _spec(self, request: InstallRequest, task_id: str) -> InstallSpec:
+        """What is asked for; a resumed install is what its journal says, whatever the catalogue says now."""
+        for _, kept in journal.unfinished(self.store):
+            if kept.task_id == task_id and kept.model == request.model:
+                return kept.install_spec()
+        if request.source is None:
+            return curated.spec_for(request, curated.load_from(self._catalogue_url))
+        return curated.spec_for(request, curated.load())
+
+    @contextmanager
+    def _ticket(self, task_id: str, model: str) -> Iterator[Ticket]:
+        with self._lock:
+            ticket = self._tickets[task_id] = Ticket(model)
+        try:
+            yield ticket
+        finally:
+            with self._lock:
+                self._tickets.pop(task_id, None)
+
+    def _why_stop(self, task_id: str, ticket: Ticket) -> Stop | None:
+        from celery.worker.state import revoked  # noqa: PLC0415  # what `celery control revoke` and Flower fill
+
+        if ticket.stop is not None:
+            return ticket.stop
+        if self._draining:
+            return Stop.LATER
+        return Stop.KEEP if task_id in revoked else None
+
+    def _removed(self, model: str) -> dict[str, Any]:
+        gone = upkeep.uninstall(model, self.store)
+        event(_LOG, logging.INFO, "uninstall.done", model=model, files=len(gone))
+        return {"model": model, "node": self.node, "removed": [str(path) for path in gone]}
+
+    def _discard_paused(self, model: str) -> None:
+        for work, kept in journal.unfinished(self.store):
+            if model in {kept.model, kept.task_id}:
+                lock = workplace.lock_of(self.store, work.name.removesuffix(".d"))
+                with workplace.now_or_never(lock, kept.model):
+                    journal.remove(work)
+
+    def _resume(self, app: Any, kept: journal.Journal) -> None:
+        event(_LOG, logging.INFO, "install.resumed", model=kept.model, task_id=kept.task_id)
+        spec = kept.install_spec()
+        arguments: dict[str, Any] = {
+            "model": spec.id,
+            "source": spec.source,
+            "sha256": spec.sha256 or None,
+            "size": spec.size,
+        }
+        arguments |= {"purpose": spec.purpose, "licence": spec.licence, "mirrors": list(spec.mirrors)}
+        app.send_task(INSTALL, kwargs=arguments, task_id=kept.task_id, queue=keys.install_queue(self.node))
+
+
+# The agent of this interpreter, for the tasks: Celery calls a function and gives it nothing but its arguments.
+_current: Agent | None = None
+
+
+def install_agent(agent: Agent) -> None:
+    global _current  # noqa: PLW0603  # one per interpreter, set once by the program
+    _current = agent
+
+
+def current() -> Agent:
+    """The running agent. Raises ConfigError where none was started."""
+    if _current is None:
+        raise ConfigError("no installer agent runs here: installs go to the queue install.<node> of a host's agent")
+    return _current
+
+
+def main() -> int:
+    """Start the agent's Celery program and block until it has ended. Returns the exit code."""
+    from tasks import app  # noqa: PLC0415  # reads the settings
+
+    program = app.subclass_with_self("worker.installer_agent_program:AgentProgram")
+    worker = program(quiet=True)
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _entry() -> int:
+    # run as a script this file is `__main__`; the tasks must find their agent in `worker.installer_agent`
+    from worker.installer_agent import main as entry  # noqa: PLC0415
+
+    try:
+        return entry()
+    except ConfigError as exc:
+        sys.stderr.write(f"installer agent: {exc.message}\n")
+        return EX_CONFIG
+
+
+if __name__ == "__main__":
+    sys.exit(_entry())
