@@ -34,7 +34,10 @@ def compile_schema(schema: Any, *, param: str = "response_format") -> Compiled:
         raise _bad(param, "", "no value satisfies `false`")
     if depth(schema) > _MAX_DEPTH:
         raise _bad(param, "", f"it is nested more than {_MAX_DEPTH} levels deep")
-    text = json.dumps(schema)
+    try:
+        text = json.dumps(schema, allow_nan=False)
+    except ValueError:
+        raise _bad(param, "", "it has a number that JSON cannot write") from None
     if len(text) > _MAX_BYTES:
         raise _bad(param, "", f"it has {len(text)} bytes as JSON, more than the {_MAX_BYTES} allowed")
     return _compile(text, param)

@@ -128,6 +128,7 @@ def test_alternatives_of_which_several_match_are_still_alternatives() -> None:
         ({"type": "string", "pattern": "(["}, "/pattern"),
         ({"type": "integer", "minimum": 5, "maximum": 3}, "/minimum"),
         ({"type": "object", "required": "a"}, "/required"),
+        ({"type": "integer", "minimum": "x"}, "/minimum"),
         ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "/properties/a"),
         ({"enum": []}, "/enum"),
         ({"anyOf": [{"type": "integer"}, {"type": "x"}]}, "/anyOf/1/type"),
@@ -148,7 +149,9 @@ def test_a_schema_that_makes_no_sense_is_refused_where_it_does_not(schema: Any, 
     assert f"at {pointer}: " in caught.value.message
 
 
-@pytest.mark.parametrize("schema", [3, "object", None, [], False, {"description": "x" * 300_000}])
+@pytest.mark.parametrize(
+    "schema", [3, "object", None, [], False, {"minimum": float("inf")}, {"description": "x" * 300_000}]
+)
 def test_what_is_no_schema_is_refused_at_the_root(schema: Any) -> None:
     with pytest.raises(BadRequestError, match="at the root"):
         compile_schema(schema)
@@ -191,3 +194,35 @@ def test_a_bound_that_is_held_anyway_is_left_alone() -> None:
     compiled = compile_schema({"type": "number", "minimum": 0.5, "exclusiveMaximum": 2})
     assert [text for text in ("0.5", "1.9", "1.99") if not accepts(compiled, text)] == []
     assert not accepts(compiled, "2")
+
+
+def test_digits_are_bounded() -> None:
+    """A small model left free writes digits until its budget ends."""
+    integer = compile_schema({"type": ["integer", "null"], "minimum": 1})
+    assert [text for text in ("9223372036854770000", "null") if not accepts(integer, text)] == []
+    assert not accepts(integer, "1" * 20)
+    number = compile_schema({"type": "number", "minimum": 0})
+    assert [text for text in ("0", "1.5", "0.123456789", "12345678901234567.5") if not accepts(number, text)] == []
+    assert not accepts(number, "0." + "1" * 10)
+    assert not accepts(number, "1" * 21)
+
+
+def test_numbers_without_bounds_keep_their_exponent() -> None:
+    assert accepts(compile_schema({"type": "number"}), "6.02214076e23")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": 10**18},
+        {"type": "integer", "maximum": -(10**18)},
+        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+        {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
+        {"type": "integer", "exclusiveMinimum": -(10**30), "minimum": -(10**20)},
+        {"type": "number", "minimum": -1.7e308, "maximum": 1.7e308},
+        {"type": "integer", "enum": [10**25]},
+        {"type": "integer", "const": 10**25},
+    ],
+)
+def test_large_numbers_that_are_asked_for_are_possible(schema: Any) -> None:
+    assert compile_schema(schema).not_enforced == ()
