@@ -54,7 +54,8 @@ class JobRecord:
 
     `next_seq` is the seq of the next event to take; what the API got ends just before it. `tokens` are the ids
     whose text was delivered: what a later attempt continues after. `losses` counts attempts that a worker lost,
-    `refusals` those that Redis would not take, and `stopped` is the last attempt known to be over or told to stop.
+    `handovers` those that a draining worker gave back, `refusals` those that Redis would not take, and `stopped` is
+    the last attempt known to be over or told to stop.
     """
 
     frame: JobFrame = field(repr=False)
@@ -64,6 +65,7 @@ class JobRecord:
     outcome: Outcome | None = None
     attempt: int = 0
     losses: int = 0
+    handovers: int = 0
     refusals: int = 0
     stopped: int = -1
     next_seq: int = 0

@@ -18,8 +18,8 @@ from bridge.outbox import Outbox
 from bridge.placement import need_of
 from bridge.protocol import JobFrame
 from bridge.scheduler import Go, Scheduler, Waiting
-from bridge.supervision import Due, Timer, Timers, may_run_again
-from tasks.contract import Finished, Job
+from bridge.supervision import Due, Timer, Timers, may_hand_over, may_run_again
+from tasks.contract import Finished, Job, Resume
 from tasks.errors import PendraError, WorkerError
 
 
@@ -81,7 +81,7 @@ class Ledger:
         self.wait(record, first=True, blocked_until=blocked_until)
 
     def run_again(self, record: JobRecord, *, avoid: str = "", blocked_until: float = 0.0) -> None:
-        """Give this attempt up; the next one waits at the head of the queue."""
+        """Give this attempt up; the next one waits at the head of the queue and goes on after what was delivered."""
         self._stop(record, give_back=True)
         record.attempt += 1
         record.avoid = avoid
@@ -91,9 +91,17 @@ class Ledger:
         self.wait(record, first=True, blocked_until=blocked_until)
 
     def lose(self, record: JobRecord, problem: PendraError, now: float) -> None:
-        """A worker lost the attempt: once more elsewhere, or, when the reader already has some of it, an error."""
+        """A worker lost the attempt: another goes on after what was delivered, or, lost too often, an error."""
         record.losses += 1
-        if may_run_again(record):
+        self._again(record, problem, now, allowed=may_run_again(record))
+
+    def hand_over(self, record: JobRecord, problem: PendraError, now: float) -> None:
+        """A worker that drains gave the attempt up on purpose: nobody's fault, so it does not count as lost."""
+        record.handovers += 1
+        self._again(record, problem, now, allowed=may_hand_over(record))
+
+    def _again(self, record: JobRecord, problem: PendraError, now: float, *, allowed: bool) -> None:
+        if allowed:
             self.run_again(record, avoid=record.worker_id)
         else:
             self.fail(record, problem, now, give_back=True)
@@ -175,4 +183,5 @@ class Ledger:
             bridge_id=self.bridge_id,
             deadline=frame.deadline,
             first_seq=record.next_seq,
+            resume=Resume(token_ids=tuple(record.tokens)) if record.streamed else None,
         )

@@ -110,7 +110,9 @@ class Stream:
 
     def _failed(self, record: JobRecord, event: Failed, now: float) -> None:
         problem = PendraError(event.message, code=event.code, param=event.param)
-        if event.retryable:
+        if event.retryable and event.code == problems.DRAINING.code:
+            self._ledger.hand_over(record, problem, now)
+        elif event.retryable:
             self._ledger.lose(record, problem, now)
         else:
             self._ledger.fail(record, problem, now)

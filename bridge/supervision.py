@@ -14,7 +14,8 @@ CLAIM_S = 5.0  # a slot is held, so a worker pops the message within millisecond
 SILENT_S = 2 * WORKER_LEASE_S  # after Redis lost its data: how long a running job may stay silent
 REDIS_GRACE_S = 10.0  # how long jobs wait for a Redis that is away
 LATE_TICK_S = 2.0  # a tick this late means that we slept, not the workers
-MAX_LOSSES = 3
+MAX_LOSSES = 3  # attempts
+MAX_HANDOVERS = 16  # a rolling restart moves a long stream once a worker; beyond that something is wrong
 
 
 class Due(StrEnum):
@@ -66,5 +67,19 @@ def still_due(timer: Timer, record: JobRecord) -> bool:
 
 
 def may_run_again(record: JobRecord) -> bool:
-    """Whether a lost attempt may be repeated: nothing of the reply was delivered, and not too many were lost."""
-    return not record.streamed and record.losses < MAX_LOSSES
+    """Whether another attempt may follow one that was lost."""
+    return record.losses < MAX_LOSSES and can_continue(record)
+
+
+def may_hand_over(record: JobRecord) -> bool:
+    """Whether another attempt may follow one that a draining worker gave up."""
+    return record.handovers <= MAX_HANDOVERS and can_continue(record)
+
+
+def can_continue(record: JobRecord) -> bool:
+    """Whether a new attempt can go on where the reader is: nothing was delivered, or we know its token ids.
+
+    A chunk of an engine of ours names its ids in the same message as the first text, so text without ids is a
+    proxied backend's (or sealed), and nobody else could continue it.
+    """
+    return not record.streamed or bool(record.tokens)

@@ -8,7 +8,11 @@ if not row[1] then
   if KEYS[2] then redis.call('SREM', KEYS[2], ARGV[1]) end
   return 0
 end
-if row[1] ~= ARGV[2] then return 0 end
+if row[1] ~= ARGV[2] then
+  -- an old attempt's worker may have written its credit again after its lease lapsed; the new attempt holds another
+  if KEYS[2] and KEYS[2] ~= ARGV[3] .. row[2] then redis.call('SREM', KEYS[2], ARGV[1]) end
+  return 0
+end
 redis.call('SREM', ARGV[3] .. row[2], ARGV[1])
 redis.call('DEL', KEYS[1])
 return 1

@@ -12,7 +12,8 @@ from bridge.fleet import Gone
 from bridge.protocol import Ack, Cancel, Challenge, Drain, Install, Uninstall
 from bridge.scheduler import NO_WORKER_GRACE_S
 from bridge.session import MAX_REFUSALS
-from bridge.supervision import CLAIM_S, MAX_LOSSES, REDIS_GRACE_S, SILENT_S
+from bridge.supervision import CLAIM_S, MAX_HANDOVERS, MAX_LOSSES, REDIS_GRACE_S, SILENT_S
+from tasks.contract import Resume
 from tests.bridge.builders import Driven, chunk, claimed, failed, finished, job, progress, worker
 
 
@@ -190,23 +191,88 @@ def test_what_an_old_attempt_still_says_is_dropped() -> None:
     assert driven.frames == []
 
 
-def test_a_stream_that_delivered_something_ends_with_one_error() -> None:
+def test_a_stream_goes_on_elsewhere_after_what_was_delivered() -> None:
     driven = Driven(worker("w1"), worker("w2"))
     driven.start(worker_id="w1")
-    driven.events(chunk(1, "a"))
+    driven.events(chunk(1, "a", tokens=()), chunk(2, "b", tokens=(7, 8)))
+    again = only(driven.tick(4.0, worker("w2")), Acquire)
+    assert (again.job.attempt, again.job.first_seq, again.candidates) == (1, 3, (("w2", 2),))
+    assert again.job.resume == Resume(token_ids=(7, 8))
+    driven.take(again)
+    driven.events(claimed(seq=3, attempt=1, worker_id="w2"), chunk(4, "c", attempt=1), finished(5, attempt=1))
+    assert driven.text() == "abc"
+    assert driven.seqs() == [0, 1, 2, 3, 4, 5]
+    assert len(driven.of("usage")) == 1
+    assert driven.of("error") == []
+
+
+def test_what_was_not_delivered_is_not_resumed() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    driven.events(progress(seq=1))
+    again = only(driven.tick(4.0, worker("w2")), Acquire)
+    assert (again.job.first_seq, again.job.resume) == (2, None), "the new attempt says the role itself"
+
+
+def test_tokens_behind_a_hole_were_not_delivered() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    driven.events(chunk(1, "a", tokens=(7,)))
+    driven.events(chunk(3, "c", tokens=(9,)))
+    again = only(driven.tick(4.0, worker("w2")), Acquire)
+    assert (again.job.first_seq, again.job.resume) == (2, Resume(token_ids=(7,)))
+
+
+def test_a_stream_whose_tokens_nobody_knows_ends_with_one_error() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    driven.events(chunk(1, "a", tokens=()))
     effects = driven.tick(4.0, worker("w2"))
     assert not [e for e in effects if isinstance(e, Acquire)]
     (error,) = driven.of("error")
     assert (error["code"], error["status"], error["seq"], error["worker_id"]) == ("worker_lost", 502, 2, "w1")
 
 
-def test_a_job_is_not_repeated_for_ever() -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_job_is_not_repeated_for_ever(*, stream: bool) -> None:
     driven = Driven(worker("w1"))
-    driven.start()
+    driven.start(stream=stream)
+    if stream:
+        driven.events(chunk(1, "a"))
     for attempt in range(1, MAX_LOSSES):
-        driven.take(only(driven.do(driven.session.fleet_news(worker(epoch=f"r{attempt}"), driven.now)), Acquire))
+        again = only(driven.do(driven.session.fleet_news(worker(epoch=f"r{attempt}"), driven.now)), Acquire)
+        driven.take(again)
+        driven.events(claimed(seq=again.job.first_seq, attempt=attempt))
     driven.do(driven.session.fleet_news(worker(epoch="last"), driven.now))
-    assert driven.of("error")[0]["code"] == "worker_lost"
+    assert [f["code"] for f in driven.of("error")] == ["worker_lost"]
+    assert driven.session.open_jobs == 0
+
+
+def test_what_draining_workers_hand_over_does_not_count_as_lost() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start()
+    driven.events(chunk(1, "a"))
+    seq, on = 2, "w1"
+    for attempt in range(MAX_LOSSES + 1):
+        given_up = failed(seq, attempt=attempt, code="draining", retryable=True)
+        again = only(driven.events(given_up, worker_id=on), Acquire)
+        on = again.candidates[0][0]
+        driven.take(again)
+        driven.events(claimed(seq=seq, attempt=attempt + 1, worker_id=on), worker_id=on)
+        seq += 1
+    assert driven.of("error") == []
+    assert again.job.resume == Resume(token_ids=(1,))
+
+
+def test_handing_over_has_an_end() -> None:
+    driven = Driven(worker())
+    driven.start()
+    for attempt in range(MAX_HANDOVERS + 1):
+        effects = driven.events(failed(attempt + 1, attempt=attempt, code="draining", retryable=True))
+        if again := [e for e in effects if isinstance(e, Acquire)]:
+            driven.take(again[0])
+            driven.events(claimed(seq=attempt + 1, attempt=attempt + 1))
+    assert [f["code"] for f in driven.of("error")] == ["draining"]
 
 
 def test_a_worker_that_says_goodbye_loses_its_jobs_at_once() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.effects import Acquire, CancelOnWorker, Effect, Heal
-from tasks.contract import Event
+from tasks.contract import Event, Resume
 from tasks.events import Envelope
 from tasks.sealing import FleetKey, Sealer
 from tests.bridge.builders import Driven, batch, chunk, claimed, finished, job, worker
@@ -68,15 +68,19 @@ def test_a_gap_before_any_text_starts_the_job_anew() -> None:
     assert (again.job.attempt, again.job.first_seq) == (1, 1)
 
 
-def test_a_gap_inside_a_stream_ends_it_with_one_error() -> None:
+def test_a_gap_inside_a_stream_is_made_anew_from_the_last_delivered_token() -> None:
     driven = Driven(worker())
     driven.start()
-    driven.events(chunk(1, "a"))
+    driven.events(chunk(1, "a", tokens=(7,)))
     driven.events(chunk(3, "c"))
     driven.session.heal_started()
-    driven.do(driven.session.healed(driven.now, full=True))
-    (error,) = driven.of("error")
-    assert (error["code"], error["seq"]) == ("stream_gap", 2)
+    effects = driven.do(driven.session.healed(driven.now, full=True))
+    (again,) = [e for e in effects if isinstance(e, Acquire)]
+    assert (again.job.first_seq, again.job.resume) == (2, Resume(token_ids=(7,)))
+    driven.take(again)
+    driven.events(claimed(seq=2, attempt=1), chunk(3, "b", attempt=1), finished(4, attempt=1))
+    assert driven.text() == "ab"
+    assert driven.of("error") == []
 
 
 def test_an_event_under_a_foreign_key_ends_the_job() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.protocol import Cancel
 from tasks import keys
+from tasks.contract import Resume
 from tasks.scripts import Claim
 from tests.bridge.builders import job
 from tests.integration.bridge_world import MODEL, World, a_world, eventually
@@ -155,15 +156,24 @@ async def test_a_worker_that_dies_before_the_first_token_is_replaced(world: Worl
     assert not world.client.exists(keys.credits_of("w1"))
 
 
-async def test_a_worker_that_dies_inside_a_stream_is_one_error(world: World) -> None:
-    worker = await world.worker()
+async def test_a_stream_goes_on_elsewhere_when_its_worker_dies(world: World) -> None:
+    first = await world.worker("w1")
     await world.api.send(job())
-    await world.claimed(worker)
-    worker.chunk(1, "a")
+    await world.claimed(first)
+    second = await world.worker("w2")
+    first.chunk(1, "a")
     await eventually(world.api.text)
-    worker.beating = False
-    (error,) = await eventually(lambda: world.api.of("error", "j1"))
-    assert (error["code"], error["seq"], error["worker_id"]) == ("worker_lost", 2, "w1")
+    first.beating = False
+    again = await world.claimed(second, attempt=1)
+    assert (again.first_seq, again.resume) == (2, Resume(token_ids=(1,)))
+    first.chunk(2, "the dead speak")
+    second.chunk(3, "b")
+    second.finish(4)
+    await eventually(lambda: world.api.of("result"))
+    assert world.api.text() == "ab"
+    assert world.api.seqs() == [0, 1, 2, 3, 4]
+    assert len(world.api.of("usage")) == 1
+    assert world.client.smembers(keys.credits_of("w2")) == set()
 
 
 async def test_a_term_signal_lets_jobs_finish(world: World) -> None:

@@ -124,6 +124,14 @@ async def test_release_of_an_older_attempt_leaves_the_newer_alone(client, bridge
     assert await bridge.release("j1", 0) is False
 
 
+async def test_release_of_an_older_attempt_takes_back_the_credit_its_worker_wrote_again(client, bridge, worker):
+    await bridge.acquire(replace(JOB, attempt=1))
+    client.sadd(keys.credits_of("w2"), "j1")
+    worker.release("j1", 0, worker_id="w2")
+    assert held(client, "w2") == set()
+    assert held(client, "w1") == {b"j1"}
+
+
 async def test_a_bridge_that_releases_leaves_the_message_nothing_to_find(bridge, worker):
     await bridge.acquire(JOB)
     assert await bridge.release("j1", 0) is True
