@@ -143,6 +143,7 @@ async def test_a_worker_that_dies_before_the_first_token_is_replaced(world: Worl
     await world.claimed(first)
     second = await world.worker("w2")
     await first.hold()
+    await first.hold()
     first.beating = False
     again = await world.claimed(second, attempt=1)
     assert again.first_seq == 1
@@ -163,6 +164,7 @@ async def test_a_stream_goes_on_elsewhere_when_its_worker_dies(world: World) -> 
     second = await world.worker("w2")
     first.chunk(1, "a")
     await eventually(world.api.text)
+    await first.hold()
     first.beating = False
     again = await world.claimed(second, attempt=1)
     assert (again.first_seq, again.resume) == (2, Resume(token_ids=(1,)))
