@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
+from tasks.contract import InstallProgress
 from worker.store.download import Progress
 from worker.store.planner import Stage, human
+
+if TYPE_CHECKING:
+    from rich import progress as bars
 
 _EVERY_S = 5.0
 
@@ -25,6 +30,26 @@ def shown(label: str, *, quiet: bool = False) -> Iterator[Progress]:
             yield progress
     else:
         yield Lines(label, lambda line: click.echo(line, err=True))
+
+
+@contextmanager
+def shown_many(label: str, *, quiet: bool = False) -> Iterator[Callable[[str, InstallProgress], None]]:
+    """The same for several hosts at once: a bar, or lines, for each."""
+    with ExitStack() as stack:
+        by_node: dict[str, Progress] = {}
+
+        def told(node: str, progress: InstallProgress) -> None:
+            if node not in by_node:
+                if quiet or not sys.stderr.isatty():
+                    by_node[node] = stack.enter_context(shown(f"{label} on {node}", quiet=quiet))
+                else:
+                    by_node[node] = _bar_of(display, f"{label} on {node}")
+            by_node[node](Stage(progress.stage), progress.done, progress.total)
+
+        display = _display()
+        if not quiet and sys.stderr.isatty():
+            stack.enter_context(display)
+        yield told
 
 
 class Lines:
@@ -54,25 +79,33 @@ def describe(stage: Stage, done: int, total: int | None) -> str:
 
 @contextmanager
 def _bar(label: str) -> Iterator[Progress]:
+    with _display() as display:
+        yield _bar_of(display, label)
+
+
+def _display() -> bars.Progress:
     from rich import progress as bars
     from rich.console import Console
 
     columns = [
-        bars.TextColumn(f"{label} {{task.description}}"),
+        bars.TextColumn("{task.description}"),
         bars.BarColumn(),
         bars.DownloadColumn(),
         bars.TransferSpeedColumn(),
         bars.TimeRemainingColumn(),
     ]
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task("", total=None)
-        stage_now: Stage | None = None
+    return bars.Progress(*columns, console=Console(stderr=True), transient=True)
 
-        def update(stage: Stage, done: int, total: int | None) -> None:
-            nonlocal stage_now
-            if stage is not stage_now:
-                stage_now = stage
-                display.reset(task, total=total, description=stage.value)
-            display.update(task, completed=done, total=total)
 
-        yield update
+def _bar_of(display: bars.Progress, label: str) -> Progress:
+    task = display.add_task(label, total=None)
+    stage_now: Stage | None = None
+
+    def update(stage: Stage, done: int, total: int | None) -> None:
+        nonlocal stage_now
+        if stage is not stage_now:
+            stage_now = stage
+            display.reset(task, total=total, description=f"{label} {stage.value}")
+        display.update(task, completed=done, total=total)
+
+    return update

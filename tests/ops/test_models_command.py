@@ -43,6 +43,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     catalogue = Catalogue.model_validate({"data": [model]})
     monkeypatch.setattr(models, "load", lambda: catalogue)
+    monkeypatch.setenv("PENDRA_REDIS_URL", "redis://127.0.0.1:1/0")
 
 
 @pytest.mark.usefixtures("tiny")

@@ -38,9 +38,7 @@ def uninstall(model_id: str, store: Path) -> list[Path]:
         raise NotFoundError(f"{model_id} is not installed in {store}", code="model_not_installed")
     gone: list[Path] = []
     with workplace.writable(store):
-        for work in _works_of(model_id, store):
-            with workplace.now_or_never(_lock_of(work, store), model_id):
-                journal.remove(work)
+        discard_partials(model_id, store)
         if entry is not None:
             with workplace.now_or_never(workplace.lock_of(store, entry.path.name), model_id):
                 gone = _remove(entry.path)
@@ -73,6 +71,13 @@ def prune(store: Path) -> list[tuple[Path, int]]:
             gone.append((path, path.stat().st_size))
             path.unlink(missing_ok=True)
     return gone
+
+
+def discard_partials(model_id: str, store: Path) -> None:
+    """Throw away what came of a model. Raises ModelInUseError while it is installed."""
+    for work in _works_of(model_id, store):
+        with workplace.now_or_never(_lock_of(work, store), model_id):
+            journal.remove(work)
 
 
 def parts_of(path: Path) -> list[Path]:
