@@ -30,10 +30,12 @@ from tasks.sealing import Opener, Sealer
 from tasks.settings import Settings
 from worker.capacity import MAX_SLOTS, slots_from_memory
 from worker.control import Control, Restore, Unload
+from worker.engine.api import EngineStats
 from worker.heartbeat import Heartbeat
 from worker.publisher import Publisher
 from worker.running import Running
 from worker.serve import JobServer, Server
+from worker.watchdog import STALL_S, Pulse, Watchdog
 
 _LOG = logging.getLogger("pendra.worker")
 EX_CONFIG = 78  # sysexits.h
@@ -49,6 +51,7 @@ class Serving(JobServer, Protocol):
     def preload(self, models: tuple[str, ...]) -> None: ...
     def withdraw(self, model_id: str, *, force: bool) -> int: ...
     def restore(self, model_id: str) -> None: ...
+    def stats(self) -> dict[str, EngineStats]: ...
     def close(self) -> None: ...
 
 
@@ -60,6 +63,8 @@ class Process:
         settings: Settings,
         slots: int,
         make_runtime: Callable[[Settings, int, Publisher, Callable[[], None]], Serving],
+        *,
+        stall_s: float = STALL_S,
     ) -> None:
         self.settings = settings
         self.slots = slots
@@ -83,6 +88,7 @@ class Process:
         self._control = Control(
             self._client, self.worker_id, on_cancel=self._cancel, on_drain=self.drain, on_model=self._model
         )
+        self._watchdog = Watchdog(self._pulse, self.abandon, stall_s=stall_s)
 
     # ----------------------------------------------------------------- life cycle
 
@@ -92,6 +98,7 @@ class Process:
         self.publisher.start()
         self._control.start()
         self.heartbeat.start()
+        self._watchdog.start()
         self.changed()
         threading.Thread(target=self._preload, name="preload", daemon=True).start()
         event(_LOG, logging.INFO, "worker.started", worker_id=self.worker_id, slots=self.slots, pid=os.getpid())
@@ -106,6 +113,7 @@ class Process:
         if self._want is None:
             return
         self._want = None
+        self._watchdog.stop()
         self.runtime.close()
         self.publisher.stop()
         self._control.stop()
@@ -151,6 +159,13 @@ class Process:
             started_at=self._started_at,
             log=str(settings.log_file) if settings.log_file else None,
         )
+
+    def _pulse(self) -> Pulse:
+        """Jobs whose answer is complete wait for Redis, not for the engine: they do not count."""
+        open_replies = self.publisher.unanswered()
+        steps = tuple((model, stats.steps) for model, stats in self.runtime.stats().items())
+        loading = all(reply.stage == "loading" for reply in open_replies)
+        return Pulse(len(open_replies), loading, (self.publisher.emitted, steps))
 
     def _busy_changed(self) -> None:
         self.heartbeat.poke()

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import redis
 
@@ -64,6 +65,9 @@ class Publisher:
         self._emitted: defaultdict[str, list[Event]] = defaultdict(list)
         self._ended: defaultdict[str, list[JobReply]] = defaultdict(list)
         self._expire_at: dict[str, float] = {}
+        self._open: dict[JobReply, None] = {}  # in order; a dict, because looking at one is atomic
+        self.emitted = 0
+        """How many events there were: one of the signs that something moves."""
         self._delay = 0.0
         self._retry_at = 0.0
         self._overflowing = False
@@ -83,7 +87,13 @@ class Publisher:
 
     def open(self, job: Job) -> JobReply:
         """The reply of a job that was just claimed; its first event takes `job.first_seq`."""
-        return JobReply(job, self._worker_id, self._worker_name, self._post, self._emit)
+        reply = JobReply(job, self._worker_id, self._worker_name, self._post, self._emit)
+        self._open[reply] = None
+        return reply
+
+    def unanswered(self) -> list[JobReply]:
+        """The replies whose terminal event has not been given yet. Any thread."""
+        return [reply for reply in list(self._open) if not reply.closed]
 
     def step(self, call: Call) -> None:
         """Run `call` on the publisher thread; what it emits to one bridge leaves as one message. Returns at once."""
@@ -137,6 +147,7 @@ class Publisher:
         """Only ever called on the publisher thread, through `_post`."""
         bridge_id = reply.job.bridge_id
         self._emitted[bridge_id].append(item)
+        self.emitted += 1
         if isinstance(item, TERMINAL):
             self._ended[bridge_id].append(reply)
 
@@ -148,10 +159,14 @@ class Publisher:
                 bridge_id,
                 self._pack(items),
                 releases=tuple((reply.job.job_id, reply.job.attempt) for reply in ended),
-                settle=tuple(reply.settle for reply in ended),
+                settle=tuple(partial(self._settle, reply) for reply in ended),
             )
             self._overflow(self._outbox.put(batch))
         self._emitted.clear()
+
+    def _settle(self, reply: JobReply) -> None:
+        self._open.pop(reply, None)
+        reply.settle()
 
     def _pack(self, items: Sequence[Event]) -> bytes:
         try:

@@ -37,6 +37,7 @@ class JobReply:
         self._lock = threading.Lock()
         self._closed = False
         self._settled = threading.Event()
+        self.stage = ""  # of the last `progress`
 
     @property
     def closed(self) -> bool:
@@ -48,10 +49,12 @@ class JobReply:
         return self._send(lambda seq: Claimed(**self._at(seq), **who))
 
     def progress(self, stage: str, fraction: float = 0.0) -> bool:
+        self.stage = stage
         return self._send(lambda seq: Progress(**self._at(seq), stage=stage, fraction=fraction))
 
     def chunk(self, data: str, tokens: tuple[int, ...] = ()) -> bool:
         """One ready SSE payload (JSON text) and the token ids it delivers."""
+        self.stage = ""
         return self._send(lambda seq: Chunk(**self._at(seq), data=data, tokens=tokens))
 
     def finish(

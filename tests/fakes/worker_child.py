@@ -1,21 +1,26 @@
 """A real worker process with a fake model in it: `python -m tests.fakes.worker_child`.
 
-The job's body says what happens: `chunks` (how many), `hold` (run until cancelled), `raise` (fail with a secret).
-`PENDRA_PRELOAD` names the models it has in memory.
+The job's body says what happens: `chunks` (how many), `hold` (run until cancelled), `hang` (never end, as after a
+GPU fault), `raise` (fail with a secret). `PENDRA_PRELOAD` names the models it has in memory; `TEST_STALL_S` is the
+watchdog's bound.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable
 
 from tasks.contract import Job, ModelInfo, Usage
 from tasks.errors import BadRequestError, JobCancelledError
 from tasks.settings import Settings
 from worker.backends.base import CancelToken
+from worker.engine.api import EngineStats
 from worker.process import Process, run, slots_of
 from worker.publisher import Publisher
 from worker.reply import JobReply
+from worker.watchdog import STALL_S
 
 SECRET = "xyzzy-the-patient"
 
@@ -43,6 +48,8 @@ class FakeRuntime:
             raise RuntimeError(SECRET)
         if job.body.get("refuse"):
             raise BadRequestError("no", param="refuse")
+        if job.body.get("hang"):
+            threading.Event().wait()
         if job.body.get("hold"):
             reply.progress("prefill", 0.5)
             cancel.wait()
@@ -52,6 +59,9 @@ class FakeRuntime:
         self._publisher.step(lambda: reply.finish(usage=Usage(completion_tokens=job.body.get("chunks", 1))))
         reply.wait()
 
+    def stats(self) -> dict[str, EngineStats]:
+        return {}
+
     def close(self) -> None:
         self._loaded.clear()
 
@@ -60,7 +70,8 @@ def build(settings: Settings, asked_slots: int | None) -> Process:
     def runtime(settings: Settings, slots: int, publisher: Publisher, changed: Callable[[], None]) -> FakeRuntime:
         return FakeRuntime(settings, publisher, changed)
 
-    return Process(settings, slots_of(settings, asked_slots), runtime)
+    stall_s = float(os.environ.get("TEST_STALL_S", STALL_S))
+    return Process(settings, slots_of(settings, asked_slots), runtime, stall_s=stall_s)
 
 
 def main() -> int:

@@ -143,7 +143,6 @@ async def test_a_worker_that_dies_before_the_first_token_is_replaced(world: Worl
     await world.claimed(first)
     second = await world.worker("w2")
     await first.hold()
-    await first.hold()
     first.beating = False
     again = await world.claimed(second, attempt=1)
     assert again.first_seq == 1

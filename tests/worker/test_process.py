@@ -35,6 +35,9 @@ class Runtime:
         self.loaded |= set(models)
         self.changed()
 
+    def stats(self):
+        return {}
+
     def close(self):
         self.closed.set()
 
