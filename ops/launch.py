@@ -85,6 +85,7 @@ def whole_stack(
     parts.append(stack.controlplane_spec(node, address.host, address.port, ready))
     needs = (stack.REDIS,) if server else ()
     parts += stack.worker_specs(node, shares, serving, needs, partial(_worker_ready, node, serving))
+    parts.append(stack.agent_spec(node, needs))
     # last here is first to stop: the bridge lets open jobs end while everything they need still runs
     needs = (*needs, stack.CONTROLPLANE)
     parts.append(stack.bridge_spec(node, address.ws_url, seed, needs, partial(probes.bridge_ready, address.url)))
@@ -106,6 +107,7 @@ def workers_only(settings: Settings, serving: Serving, *, workers: int | None) -
     node = node_of(settings, settings.redis_url)
     shares = devices.plan(devices.probe(), workers)
     specs = stack.worker_specs(node, shares, serving, (), partial(_worker_ready, node, serving))
+    specs = (*specs, stack.agent_spec(node, ()))
     state = NodeState(node=node.worker_id, redis_url=node.redis_url)
     return Launch(home=settings.home, specs=specs, state=state, workers=len(shares), models=serving.models)
 

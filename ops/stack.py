@@ -16,6 +16,7 @@ REDIS = "redis"
 CONTROLPLANE = "controlplane"
 BRIDGE = "bridge"
 WORKER = "worker"
+AGENT = "agent"
 PRIVATE_KEY = "GPU_WORKER_PRIVATE_KEY"
 FLEET_KEY = "PENDRA_FLEET_KEY"
 _GOODBYE_S = 3.0  # a bridge gives its jobs `grace_s` to end, then tells the API of those that did not
@@ -88,6 +89,20 @@ def bridge_spec(node: Node, api_ws_url: str, private_key: str, needs: tuple[str,
         needs=needs,
         ready=ready,
         grace_s=node.grace_s + _GOODBYE_S,
+    )
+
+
+def agent_spec(node: Node, needs: tuple[str, ...]) -> ChildSpec:
+    """The host's installer agent. It is not waited for: installs queue up until it is there."""
+    return ChildSpec(
+        name=AGENT,
+        role=AGENT,
+        argv=_module("worker.installer_agent"),
+        log_path=node.log(AGENT),
+        env=node.env(AGENT),
+        drop_env=(PRIVATE_KEY, FLEET_KEY),
+        needs=needs,
+        grace_s=node.grace_s,
     )
 
 

@@ -28,14 +28,15 @@ def all_specs(serving: Serving = Serving()) -> list[ChildSpec]:  # noqa: B008  #
         stack.controlplane_spec(NODE, "127.0.0.1", 8080, yes),
         stack.bridge_spec(NODE, "ws://127.0.0.1:8080", "SEED", ("redis", "controlplane"), yes),
         *stack.worker_specs(NODE, CPU, serving, ("redis",), lambda _worker_id: yes),
+        stack.agent_spec(NODE, ("redis",)),
     ]
 
 
 def test_roles_names_and_logs() -> None:
     specs = all_specs()
-    assert [spec.role for spec in specs] == ["redis", "controlplane", "bridge", "worker", "worker"]
-    assert [spec.log_path.name for spec in specs][-2:] == ["worker-cpu0.log", "worker-cpu1.log"]
-    assert [spec.worker_id for spec in specs] == [None, None, None, "wrk-1-cpu0", "wrk-1-cpu1"]
+    assert [spec.role for spec in specs] == ["redis", "controlplane", "bridge", "worker", "worker", "agent"]
+    assert [spec.log_path.name for spec in specs][-3:] == ["worker-cpu0.log", "worker-cpu1.log", "agent.log"]
+    assert [spec.worker_id for spec in specs] == [None, None, None, "wrk-1-cpu0", "wrk-1-cpu1", None]
     assert len({spec.name for spec in specs}) == len(specs)
 
 
@@ -62,7 +63,7 @@ def test_order() -> None:
 
 
 def test_a_cpu_child_is_told_its_share() -> None:
-    child = all_specs(Serving(slots=4, models=("a:1b", "b:2b")))[-1]
+    child = all_specs(Serving(slots=4, models=("a:1b", "b:2b")))[-2]
     assert child.cpus == (1,)
     assert child.env["PENDRA_CHILD_ID"] == "wrk-1-cpu1"
     assert child.env["PENDRA_DEVICE"] == "cpu1"
