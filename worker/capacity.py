@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MIN_SLOTS, MAX_SLOTS = 1, 64
 MAX_SLOTS_CPU = 8
-"""On a CPU the tokens a second of all requests together hardly rise beyond 8 at once, while every slot costs memory and start-up time."""
+"""On a CPU the tokens a second of all requests together hardly rise beyond 8 at once, while every slot costs memory
+and start-up time."""
 
 DEFAULT_CTX = 8192
 SMALLEST_CTX = 1024
