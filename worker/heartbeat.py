@@ -3,7 +3,7 @@
 One thread of its own, so that it beats while a model loads and while the engine computes (both release the GIL).
 A bridge gives jobs only to a worker whose lease lives. When a beat finds the lease gone although we held it (Redis
 was restarted, or we were stalled past it), everything else of ours may be gone too and is written again: the
-credits of the jobs that run here.
+credits of the jobs that run here, and (`lost`) their latest events.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ class Heartbeat:
         client: redis.Redis,
         snapshot: Callable[[], WorkerInfo],
         running: Callable[[], Iterable[JobKey]],
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
+        self._lost = lost
         self._scripts = WorkerScripts(client)
         self._snapshot = snapshot
         self._running = running
@@ -108,6 +110,8 @@ class Heartbeat:
         previous = pipe.execute()[1 if first else 0]
         if previous is None or first:
             self._reclaim(info.worker_id)
+        if previous is None and not first:
+            self._lost()
         elif not first and previous != info.epoch.encode():
             event(_LOG, logging.ERROR, "heartbeat.twin", worker_id=info.worker_id, epoch=info.epoch)
         self._settle(info.worker_id)

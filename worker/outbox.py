@@ -1,10 +1,14 @@
-"""Event batches on their way to Redis, in order, within a bound. Owned by the publisher thread."""
+"""Event batches on their way to Redis, in order, within a bound. Owned by the publisher thread.
+
+What is out stays in a ring for a while: a Redis that dies may take with it what no bridge has read yet.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 
@@ -21,14 +25,21 @@ class Batch:
     settle: tuple[Callable[[], None], ...] = ()
 
 
+KEEP_S = 10.0  # a bridge reads within milliseconds; it has seen everything older than this
+KEEP_BYTES = 8 * 1024 * 1024
+
+
 class Outbox:
     """First in, first out. Over `limit_bytes` the oldest batches are dropped: they are worth least, because by then
     the bridge has taken their jobs elsewhere."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit_bytes
         self._size = 0
         self._batches: deque[Batch] = deque()
+        self._clock = clock
+        self._sent: deque[tuple[float, Batch]] = deque()
+        self._sent_size = 0
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -47,14 +58,31 @@ class Outbox:
 
     def pop(self, count: int) -> None:
         """The first `count` are out."""
+        now = self._clock()
         for _ in range(count):
-            self._take()
+            self._keep(replace(self._take(), releases=(), settle=()), now)
+
+    def rewind(self) -> int:
+        """What was sent lately waits again, before everything else; returns how many batches that were."""
+        count = len(self._sent)
+        self._batches.extendleft(batch for _, batch in reversed(self._sent))
+        self._size += self._sent_size
+        self._sent.clear()
+        self._sent_size = 0
+        return count
 
     def clear(self) -> int:
         """Give everything up; returns how many batches that were."""
         count = len(self._batches)
-        self.pop(count)
+        for _ in range(count):
+            self._take()
         return count
+
+    def _keep(self, batch: Batch, now: float) -> None:
+        self._sent.append((now, batch))
+        self._sent_size += len(batch.data)
+        while self._sent and (self._sent_size > KEEP_BYTES or self._sent[0][0] < now - KEEP_S):
+            self._sent_size -= len(self._sent.popleft()[1].data)
 
     def _take(self) -> Batch:
         batch = self._batches.popleft()

@@ -84,7 +84,7 @@ class Process:
         self._server = Server(
             self._client, self.worker_id, Opener(*fleet_keys), self.publisher, self.runtime, self.running
         )
-        self.heartbeat = Heartbeat(self._client, self.info, self.running.keys)
+        self.heartbeat = Heartbeat(self._client, self.info, self.running.keys, self.publisher.resend)
         self._control = Control(
             self._client, self.worker_id, on_cancel=self._cancel, on_drain=self.drain, on_model=self._model
         )

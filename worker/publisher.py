@@ -7,7 +7,8 @@
 
 Whatever waits in the inbox leaves together; nothing waits for more to come. While Redis is away the outbox keeps
 the messages in order, up to a bound. A message whose fate is unknown (the connection broke during it) is sent
-again: bridges drop events whose seq they have.
+again, and so is what was sent just before Redis was lost, since Redis may have died with it: bridges drop events
+whose seq they have.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Publisher:
         self._delay = 0.0
         self._retry_at = 0.0
         self._overflowing = False
+        self._lost = False
         self._stop_by: float | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -94,6 +96,15 @@ class Publisher:
     def unanswered(self) -> list[JobReply]:
         """The replies whose terminal event has not been given yet. Any thread."""
         return [reply for reply in list(self._open) if not reply.closed]
+
+    def resend(self) -> None:
+        """Redis has lost its data: say again what it may have lost, and that our jobs still run. Any thread."""
+        self._post(self._mark_lost)
+        for reply in self.unanswered():
+            reply.progress(reply.stage or "running")
+
+    def _mark_lost(self) -> None:
+        self._lost = True
 
     def step(self, call: Call) -> None:
         """Run `call` on the publisher thread; what it emits to one bridge leaves as one message. Returns at once."""
@@ -184,8 +195,11 @@ class Publisher:
         self._overflowing = bool(dropped)
 
     def _flush(self) -> None:
+        if time.monotonic() < self._retry_at:
+            return
+        self._rewind()
         batches = self._outbox.head(_BATCHES_A_FLUSH)
-        if not batches or time.monotonic() < self._retry_at:
+        if not batches:
             return
         try:
             sent = self._send(batches)
@@ -198,6 +212,11 @@ class Publisher:
         self._outbox.pop(sent)
         if sent == len(batches):
             self._recovered()
+
+    def _rewind(self) -> None:
+        if self._lost:
+            self._lost = False
+            event(_LOG, logging.INFO, "publisher.rewound", batches=self._outbox.rewind())
 
     def _send(self, batches: Sequence[Batch]) -> int:
         """One round trip. Returns how many batches, from the first, are done. Raises redis.RedisError."""
@@ -231,6 +250,7 @@ class Publisher:
         self._delay = min(max(self._delay * 2, _BACKOFF_S[0]), _BACKOFF_S[1])
         self._retry_at = time.monotonic() + self._delay
         self._expire_at.clear()  # the streams may be new when Redis is back
+        self._lost = True
         level = logging.WARNING if self._delay == _BACKOFF_S[0] else logging.DEBUG
         event(_LOG, level, "publisher.lost", error=type(exc).__name__, retry_s=self._delay, waiting=len(self._outbox))
 

@@ -21,7 +21,7 @@ ASKS = (
 )
 
 
-def request(ask: str = ASKS[0], *, max_tokens: int = 160, stream: bool = True) -> dict[str, Any]:
+def request(ask: str = ASKS[0], *, max_tokens: int = 200, stream: bool = True) -> dict[str, Any]:
     """The same text at every run: temperature 0, no cache that would change the shape of a batch."""
     return {
         "model": MODEL,

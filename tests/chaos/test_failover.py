@@ -101,3 +101,18 @@ def test_a_job_that_does_not_stream_starts_over(stack: Stack, undisturbed: Watch
     (answer,) = answers
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"] == undisturbed.text
+
+
+@pytest.mark.usefixtures("both")
+def test_a_redis_that_is_killed_takes_no_token_with_it(stack: Stack, undisturbed: Watched) -> None:
+    pid = stack.processes("redis")[0]["pid"]
+    client = Client(stack, request())
+    client.after(20)
+    worker = serving(stack)
+    os.kill(pid, signal.SIGKILL)
+    assert len(client.seen.times) < len(undisturbed.times), "killed too late to prove anything"
+    seen = client.result()
+    assert_whole(seen, undisturbed)
+    assert seen.workers == [worker.worker_id], "the worker went on; nobody had to start over"
+    assert eventually(lambda: len(workers(stack)) == 2 and not stack.slots_busy(), 20)
+    assert eventually(lambda: not held(stack)), "a slot leaked"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.outbox import Batch, Outbox
+from worker.outbox import KEEP_BYTES, KEEP_S, Batch, Outbox
 
 
 def batch(name: str, size: int = 10) -> Batch:
@@ -54,3 +54,39 @@ def test_whoever_waits_is_told_when_a_batch_is_out_or_given_up():
     assert told == ["a", "b"]
     assert outbox.clear() == 1
     assert told == ["a", "b", "c"]
+
+
+def test_what_was_sent_lately_can_be_sent_again_in_order_and_settles_nobody_twice():
+    told: list[str] = []
+    outbox = Outbox(1000)
+    for name in "abc":
+        outbox.put(Batch(name, b"x", releases=((name, 0),), settle=(lambda name=name: told.append(name),)))
+    outbox.pop(2)
+    assert outbox.rewind() == 2
+    assert names(outbox.head(9)) == ["a", "b", "c"]
+    assert [one.releases for one in outbox.head(9)] == [(), (), (("c", 0),)]
+    outbox.pop(3)
+    assert told == ["a", "b", "c"]
+    assert outbox.rewind() == 3
+    assert outbox.rewind() == 0
+
+
+def test_what_was_sent_long_ago_or_is_too_much_is_forgotten():
+    now = [0.0]
+    outbox = Outbox(10**9, clock=lambda: now[0])
+    for name in "abc":
+        outbox.put(batch(name))
+        outbox.pop(1)
+        now[0] += KEEP_S * 0.6
+    assert outbox.rewind() == 2
+    outbox.pop(2)
+    outbox.put(batch("large", KEEP_BYTES))
+    outbox.pop(1)
+    assert outbox.rewind() == 1
+
+
+def test_what_is_given_up_is_not_sent_again():
+    outbox = Outbox(1000)
+    outbox.put(batch("a"))
+    outbox.clear()
+    assert outbox.rewind() == 0

@@ -158,8 +158,30 @@ def test_while_redis_is_away_nothing_is_lost_or_out_of_order(mortal):
         assert reply.wait(0.2) is False
         mortal.start()
         assert reply.wait(5) is True
-        assert [item.seq for item in flat(client)] == list(range(1, 502))
+        assert [item.seq for item in flat(client)] == list(range(502)), "also what Redis died with"
         assert client.ttl(keys.replay("b")) > 0
+        publisher.stop()
+
+
+def test_a_redis_that_died_while_nobody_spoke_hears_the_end_again(mortal):
+    with connect(mortal.url) as client:
+        publisher = Publisher(client, "w", Sealer(KEY))
+        publisher.start()
+        ended, runs = publisher.open(job("ended")), publisher.open(job("runs"))
+        ended.finish()
+        runs.claimed()
+        assert ended.wait(5)
+        until(lambda: len(flat(client)) == 2)
+        mortal.kill()
+        mortal.start()
+        publisher.resend()
+        until(lambda: len(flat(client)) == 3)
+        assert [(item.job_id, item.type) for item in flat(client)] == [
+            ("ended", "finished"),
+            ("runs", "claimed"),
+            ("runs", "progress"),
+        ]
+        assert publisher.unanswered() == [runs]
         publisher.stop()
 
 
