@@ -17,10 +17,12 @@ from typing import Any, Protocol
 import redis
 import redis.asyncio as aredis
 
-from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Enqueue, Release, SweepWorker
+from bridge import problems
+from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Enqueue, Release, StartTask, StopTask, SweepWorker
 from tasks import keys
 from tasks.celery_config import ARGSREPR, INFER
 from tasks.contract import Job
+from tasks.errors import PendraError
 from tasks.logs import event
 from tasks.redis_client import retryable
 from tasks.scripts import BridgeScripts, Placement
@@ -42,6 +44,7 @@ class Results(Protocol):
     def none_free(self, job_id: str, attempt: int) -> None: ...
     def dispatch_failed(self, job_id: str, attempt: int) -> None: ...
     def enqueue_failed(self, job_id: str, attempt: int) -> None: ...
+    def install_ended(self, task_id: str, result: dict[str, Any] | None, problem: PendraError | None) -> None: ...
 
 
 class Dispatcher:
@@ -58,7 +61,10 @@ class Dispatcher:
         self._last: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def do(self, effect: Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | SweepWorker) -> None:
+    def do(
+        self,
+        effect: Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | SweepWorker | StartTask | StopTask,
+    ) -> None:
         match effect:
             case Acquire(job=job):
                 self._in_order(job.job_id, partial(self._acquire, effect))
@@ -75,6 +81,11 @@ class Dispatcher:
                 self._start(self._insist(drain, "drain.failed"))
             case SweepWorker(worker_id=worker_id):
                 self._start(self._insist(partial(self._sweep, worker_id), "sweep.failed"))
+            case StartTask(task_id=task_id):
+                self._in_order(task_id, partial(self._start_task, effect))
+            case StopTask(task_id=task_id):
+                revoke = partial(self._in_sender, partial(self._app.control.revoke, task_id))
+                self._in_order(task_id, partial(self._insist, revoke, "install.cancel_failed"))
 
     async def warm_up(self) -> None:
         """Connect Celery now: the first send would take 60 ms longer. A Redis that is away is no error."""
@@ -155,6 +166,21 @@ class Dispatcher:
             ignore_result=True,
             retry=False,
         )
+
+    async def _start_task(self, effect: StartTask) -> None:
+        send = partial(
+            self._app.send_task,
+            effect.name,
+            kwargs=effect.arguments,
+            task_id=effect.task_id,
+            queue=keys.install_queue(effect.node),
+            retry=False,
+        )
+        try:
+            await self._in_sender(send)
+        except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises
+            event(log, logging.WARNING, "install.send_failed", task_id=effect.task_id, error=type(exc).__name__)
+            self._results.install_ended(effect.task_id, None, problems.NO_REDIS)
 
     async def _cancel(self, effect: CancelOnWorker) -> None:
         await self._tell(effect.worker_id, {"op": "cancel", "job_id": effect.job_id, "attempt": effect.attempt})

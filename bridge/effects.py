@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tasks.contract import Job
 
@@ -77,4 +78,21 @@ class SweepWorker:
     worker_id: str
 
 
-Effect = Send | Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | Heal | SweepWorker
+@dataclass(frozen=True, slots=True)
+class StartTask:
+    """Send a Celery task to the installer agent of this host. Answer with `Session.install_ended` if that fails."""
+
+    task_id: str
+    name: str
+    arguments: dict[str, Any] = field(repr=False)
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopTask:
+    """Revoke it: a waiting one is dropped, a running one stops and keeps what came."""
+
+    task_id: str
+
+
+Effect = Send | Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | Heal | SweepWorker | StartTask | StopTask

@@ -22,13 +22,14 @@ from bridge.dispatch import Dispatcher
 from bridge.effects import Effect, Heal, Send
 from bridge.fleet import Gone
 from bridge.identity import Identity, sign_hello
+from bridge.install_watch import InstallWatch
 from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
 from bridge.relay import Relay
 from bridge.session import Session
 from tasks import logs
 from tasks.celery_app import make_app
-from tasks.contract import WorkerInfo
-from tasks.errors import ConfigError, SealError
+from tasks.contract import InstallProgress, WorkerInfo
+from tasks.errors import ConfigError, PendraError, SealError
 from tasks.events import unpack
 from tasks.logs import event
 from tasks.redis_client import connect_async
@@ -55,12 +56,13 @@ class Bridge:
         self._client = connect_async(settings.redis_url)
         self.dispatcher = Dispatcher(self._client, make_app(settings.redis_url), Sealer(fleet_keys[0]), self)
         self.relay = Relay(self._client, self.bridge_id, self)
+        self.installs = InstallWatch(self._client, self)
         self.link = Link(settings.app_server_ws_url, self._hello, self)
 
     async def run(self, stop: asyncio.Event) -> Fatal | None:
         """Until `stop` is set (then finish within the grace), or the link fails for good."""
         await self.dispatcher.warm_up()
-        workers = [asyncio.ensure_future(work) for work in (self._tick(), self.relay.run())]
+        workers = [asyncio.ensure_future(work) for work in (self._tick(), self.relay.run(), self.installs.run())]
         link = asyncio.ensure_future(self._linked())
         stopped = asyncio.ensure_future(stop.wait())
         try:
@@ -165,6 +167,17 @@ class Bridge:
 
     def healed(self, *, full: bool) -> None:
         self.apply(self.session.healed(time.monotonic(), full=full))
+
+    # ---------------------------------------------------------------- from the watch of installs
+
+    def install_tasks(self) -> tuple[str, ...]:
+        return self.session.install_tasks
+
+    def install_progress(self, task_id: str, progress: InstallProgress) -> None:
+        self.apply(self.session.install_progress(task_id, progress, time.monotonic()))
+
+    def install_ended(self, task_id: str, result: dict[str, Any] | None, problem: PendraError | None) -> None:
+        self.apply(self.session.install_ended(task_id, result, problem, time.monotonic()))
 
     # ---------------------------------------------------------------- from the dispatcher
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.supervision import Due
-from tasks.errors import BadRequestError, JobTimeoutError, PendraError, UnavailableError, WorkerError
+from tasks.errors import BadRequestError, JobTimeoutError, UnavailableError, WorkerError
 
 DRAINING = UnavailableError("this bridge is draining and takes no new jobs", code="draining")
 STOPPING = UnavailableError("the bridge was stopped while it held this request; send it again", code="draining")
@@ -12,10 +12,7 @@ NO_REDIS = UnavailableError("the job queue (Redis) does not answer; try again la
 NO_BLOBS = BadRequestError(
     "this build takes no binary parts (audio, image uploads) yet", code="unsupported_content", param="blobs"
 )
-NO_INSTALL = PendraError(
-    "this build does not install or remove models through the API; put the GGUF into the models directory",
-    code="install_unavailable",
-)
+NO_HOST = UnavailableError("no host of this fleet is connected that could install a model")
 UNKNOWN_JOB = WorkerError("the bridge was restarted and lost this request", code="worker_lost")
 TRIMMED = WorkerError("more was produced while the link was down than the bridge keeps", code="stream_gap")
 GAP = WorkerError(

@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bridge import problems, replies
 from bridge.admission import Queueing, admission
 from bridge.adverts import Adverts
 from bridge.effects import DrainWorker, Effect, Enqueue, Release
 from bridge.fleet import Gone
+from bridge.installs import Installs
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
 from bridge.placement import eligible, need_of, plan, refusal
@@ -37,7 +39,7 @@ from bridge.stream import Stream
 from bridge.supervision import CLAIM_S, REDIS_GRACE_S, Due, Timer
 from bridge.watch import Watch
 from tasks import keys
-from tasks.contract import WorkerInfo
+from tasks.contract import InstallProgress, WorkerInfo
 from tasks.errors import PendraError
 from tasks.events import Envelope
 from tasks.logs import event
@@ -65,6 +67,7 @@ class Session:
         self._stream = Stream(self._ledger, opener)
         self._watch = Watch(self._ledger)
         self._adverts = Adverts()
+        self._installs = Installs(self._ledger)
         self._max_waiting = max_waiting
         self._draining = False
 
@@ -83,7 +86,8 @@ class Session:
             case JobFrame():
                 self._take(frame, now)
             case Cancel():
-                self._cancel(frame.job_id, now)
+                if not self._installs.cancel(frame.job_id):
+                    self._cancel(frame.job_id, now)
             case Ack():
                 self._ledger.jobs.ack(frame.job_id, frame.seq)
             case Drain(worker_id=None):
@@ -91,7 +95,7 @@ class Session:
             case Drain(worker_id=str(worker_id)):
                 self._drain_worker(worker_id)
             case Install() | Uninstall():
-                self._ledger.send(replies.error(frame.request_id, 0, problems.NO_INSTALL))
+                self._installs.ask(frame)
             case _:
                 event(log, logging.WARNING, "frame.unexpected", frame=frame.type)
         return self._flush(now)
@@ -194,6 +198,23 @@ class Session:
             return []
         if not self._refused(record, now):
             self._ledger.run_again(record, blocked_until=now + REFUSED_RETRY_S)
+        return self._flush(now)
+
+    # ---------------------------------------------------------------- from installer agents
+
+    @property
+    def install_tasks(self) -> tuple[str, ...]:
+        """The tasks whose state is of interest."""
+        return self._installs.running
+
+    def install_progress(self, task_id: str, progress: InstallProgress, now: float) -> list[Effect]:
+        self._installs.progress(task_id, progress)
+        return self._flush(now)
+
+    def install_ended(
+        self, task_id: str, result: dict[str, Any] | None, problem: PendraError | None, now: float
+    ) -> list[Effect]:
+        self._installs.ended(task_id, result, problem)
         return self._flush(now)
 
     # ---------------------------------------------------------------- time and the end

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Release, SweepWorker
+from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Release, StartTask, StopTask, SweepWorker
 from bridge.fleet import Gone
-from bridge.protocol import Ack, Cancel, Challenge, Drain, Install, Uninstall
+from bridge.protocol import Ack, Cancel, Challenge, Drain, Install
 from bridge.scheduler import NO_WORKER_GRACE_S
 from bridge.session import MAX_REFUSALS
 from bridge.supervision import CLAIM_S, MAX_HANDOVERS, MAX_LOSSES, REDIS_GRACE_S, SILENT_S
-from tasks.contract import Resume
+from tasks.contract import InstallProgress, Resume
+from tasks.errors import PendraError
 from tests.bridge.builders import Driven, chunk, claimed, failed, finished, job, progress, worker
 
 
@@ -513,12 +514,19 @@ def test_at_shutdown_every_open_job_ends() -> None:
     assert driven.session.open_jobs == 0
 
 
-@pytest.mark.parametrize("kind", [Install, Uninstall])
-def test_installs_are_answered(kind: Any) -> None:
+def test_an_install_is_followed_to_its_end() -> None:
     driven = Driven(worker())
-    driven.send(kind(request_id="r1", model="m"))
+    (start,) = driven.send(Install(request_id="r1", model="m"))
+    assert isinstance(start, StartTask)
+    assert driven.session.install_tasks == (start.task_id,)
+    driven.do(driven.session.install_progress(start.task_id, InstallProgress(model="m", node="n", stage="s"), 0.0))
+    (stop,) = driven.send(Cancel(job_id="r1"))
+    assert stop == StopTask(start.task_id)
+    problem = PendraError("stopped", code="cancelled")
+    driven.do(driven.session.install_ended(start.task_id, None, problem, driven.now))
+    assert [frame["stage"] for frame in driven.of("progress")] == ["s"]
     (error,) = driven.of("error")
-    assert (error["job_id"], error["code"], error["status"]) == ("r1", "install_unavailable", 501)
+    assert (error["job_id"], error["code"], error["status"]) == ("r1", "cancelled", 499)
 
 
 def test_a_frame_out_of_place_is_logged(caplog: pytest.LogCaptureFixture) -> None:

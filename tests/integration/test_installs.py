@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import threading
@@ -153,3 +154,57 @@ def test_the_agent_goes_on_without_redis(redis_server, host: Host):
             until((host.store / "tiny.gguf").exists, 30, 0.05)
         finally:
             redis_server.start()
+
+
+async def test_a_bridge_asks_and_hears(host: Host, redis_url: str):
+    """An `install` frame in, `progress` and `result` frames out."""
+    from bridge.dispatch import Dispatcher
+    from bridge.install_watch import InstallWatch
+    from bridge.protocol import Cancel, Install
+    from tasks.redis_client import connect_async
+    from tasks.sealing import Sealer
+    from tests.bridge.builders import FLEET_KEY, Driven, worker
+
+    driven = Driven(worker(node=NODE))
+
+    class Shell:
+        def apply(self, effects: list[Any]) -> None:
+            for effect in driven.do(effects):
+                dispatcher.do(effect)
+
+        def install_tasks(self) -> tuple[str, ...]:
+            return driven.session.install_tasks
+
+        def install_progress(self, *news: Any) -> None:
+            self.apply(driven.session.install_progress(*news, driven.now))
+
+        def install_ended(self, *news: Any) -> None:
+            self.apply(driven.session.install_ended(*news, driven.now))
+
+    client, shell = connect_async(redis_url), Shell()
+    dispatcher = Dispatcher(client, host.app, Sealer(FLEET_KEY), shell)  # type: ignore[arg-type]
+    watch = InstallWatch(client, shell, 0.05)
+    running = asyncio.create_task(watch.run())
+
+    async def heard(kind: str) -> dict[str, Any]:
+        async with asyncio.timeout(20):
+            while not driven.of(kind):  # noqa: ASYNC110  # a sans-I/O session sets no events
+                await asyncio.sleep(0.02)
+        return dict(driven.of(kind)[-1])
+
+    with serving(FileServer(pace_s=0.05)) as server:
+        variant = {"gguf_url": server.url, "gguf_sha256": SHA256, "size": len(GGUF)}
+        shell.apply(driven.session.frame(Install(request_id="r1", model="tiny:1", variant=variant), driven.now))
+        assert (await heard("progress"))["worker_id"] == NODE
+        assert '"tiny:1"' in (await heard("result"))["data"]
+        server.stalls = [0, 0, 0, 0]
+        other = variant | {"gguf_url": f"{server.base}/other.gguf"}
+        shell.apply(driven.session.frame(Install(request_id="r2", model="other:1", variant=other), driven.now))
+        await asyncio.to_thread(until, lambda: list(host.store.glob(".installs/other*/*.part")), 20, 0.05)
+        shell.apply(driven.session.frame(Cancel(job_id="r2"), driven.now))
+        error = await heard("error")
+    assert (error["job_id"], error["code"], error["status"]) == ("r2", "cancelled", 499)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await dispatcher.settle()
+    await client.aclose()

@@ -83,7 +83,7 @@ def test_a_gpu_child_sees_its_gpu_only() -> None:
 
 
 def test_what_is_not_asked_for_is_left_to_the_settings() -> None:
-    child = all_specs()[-1]
+    child = all_specs()[-2]
     assert "MAX_CONCURRENT" not in child.env
     assert "PENDRA_PRELOAD" not in child.env
 
