@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Protocol, Self
 
 from tasks.contract import Timing, Usage
 from tasks.errors import PendraError
@@ -51,11 +52,45 @@ class SamplingParams:
     mirostat_eta: float = 0.1
 
 
+MOST_CHOICES = 16
+MOST_TOP_LOGPROBS = 20
+
+
+class TokenMasker(Protocol):
+    """Which tokens may come next in one reply; `worker.engine.grammar.Constraint` is one.
+
+    The engine calls, on its own thread, `mask` before it samples and `accept` after; `prepare` may come between the
+    two, from another thread, while nobody else touches the object. What is raised as PendraError ends the reply.
+    """
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing may follow: the reply ends here, without an end token."""
+
+    def prepare(self) -> None:
+        """Make the next `mask` quick. Raises nothing."""
+
+    def mask(self, row: Any) -> Any | None:
+        """Set forbidden tokens of a float32 row of logits to -inf; returns the ids that are left if they are few."""
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen."""
+
+    def clone(self) -> Self:
+        """An independent copy at the same place."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """Tokens in. `prompt` holds token ids; `resume` the ids an earlier attempt already delivered.
 
     `max_tokens` counts completion tokens, `resume` included; None = until the context is full.
+
+    `n` choices share the prompt's evaluation; the first takes `resume`, the others begin anew. A `seed` is the first
+    choice's, the others count up from it. `logprobs` asks for each shown token's log probability and that of so many
+    (0 to 20) alternatives. `special` shows control tokens as text: all, or these ids; end tokens are never shown.
+    `masker` belongs to the engine from `submit` on; it decides where the reply may end, so `min_tokens` and
+    `ignore_eos` do not count then. `speculate` False forbids drafts for this request.
     """
 
     request_id: str
@@ -67,6 +102,23 @@ class GenerationRequest:
     ignore_eos: bool = False
     cache_prompt: bool = True
     resume: tuple[int, ...] = field(default=(), repr=False)
+    n: int = 1
+    logprobs: int | None = None
+    special: bool | frozenset[int] = False
+    masker: TokenMasker | None = field(default=None, repr=False, compare=False)
+    speculate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's natural log probability and the most likely tokens there, the best first.
+
+    Both by the model's own distribution, before biases, penalties, grammars and temperature, as llama-server has it.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +128,10 @@ class StepOutput:
     `text` is what may be shown now (never half a character, never part of a stop string); `tokens` are the ids
     consumed since the last output. On the last output `finish_reason`, `usage` and `timing` are set, and `error`
     when it is ERROR.
+
+    `index` is the choice. With several, each has a last output with a `finish_reason`; `usage` and `timing`, of all
+    together, come on the last of those. `logprobs` has an entry a token whose text is shown, with the output that
+    shows the token's (first) text: none for end tokens nor for tokens that are wholly part of a stop string.
     """
 
     request_id: str
@@ -85,6 +141,8 @@ class StepOutput:
     usage: Usage | None = None
     timing: Timing | None = None
     error: PendraError | None = None
+    index: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +158,5 @@ class EngineStats:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0

@@ -8,6 +8,7 @@ from enum import StrEnum
 from tasks.errors import ConfigError
 
 MAX_SLOTS = 64
+MOST_DRAFTED = 16
 
 
 class KvType(StrEnum):
@@ -31,6 +32,8 @@ class EngineConfig:
     `kv_unified` None chooses: one pool when over-committed (or with one slot), else one stream a slot, whose
     attention reads only its own cells. `n_batch` is the most tokens of one step; `prefill_chunk` the most prompt
     tokens of a step in which other requests are decoding, which bounds their pause (None = about 200 ms worth).
+
+    `speculation` lets a step check guessed tokens where that is measured to pay; the text is the same without.
     """
 
     slots: int = 4
@@ -44,6 +47,7 @@ class EngineConfig:
     kv_type: KvType = KvType.F16
     flash_attn: bool | None = None
     kv_unified: bool | None = None
+    speculation: bool = True
 
     def __post_init__(self) -> None:
         _require(1 <= self.slots <= MAX_SLOTS, "slots", self.slots, f"1 to {MAX_SLOTS}")
@@ -61,6 +65,11 @@ class EngineConfig:
     def cells(self) -> int:
         """KV cells of the whole engine, as asked for (llama.cpp rounds up)."""
         return self.slots * self.ctx_per_seq if self.n_ctx is None else self.n_ctx
+
+    @property
+    def most_drafted(self) -> int:
+        """Guessed tokens of one step at most."""
+        return MOST_DRAFTED if self.speculation else 0
 
     @property
     def overcommitted(self) -> bool:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tasks.errors import BadRequestError
-from worker.engine.api import SamplingParams
+from worker.engine.api import MOST_CHOICES, MOST_TOP_LOGPROBS, GenerationRequest, SamplingParams
 
 INT_MAX = 2**31 - 1
 MOST_BREAKERS = 64
@@ -75,6 +75,21 @@ def check_params(params: SamplingParams, n_vocab: int) -> None:
             raise BadRequestError(message, param="logit_bias")
         if math.isnan(bias):
             raise BadRequestError(f"logit_bias of token {token} is not a number", param="logit_bias")
+
+
+def check_request(request: GenerationRequest, n_vocab: int) -> None:
+    """Raise BadRequestError, naming the field and what is allowed, for a request no engine can work with."""
+    for param, tokens in (("prompt", request.prompt), ("resume", request.resume)):
+        if tokens and not 0 <= min(tokens) <= max(tokens) < n_vocab:
+            message = f"{param} holds token ids outside this model's 0 to {n_vocab - 1}"
+            raise BadRequestError(message, param=param)
+    if not 1 <= request.n <= MOST_CHOICES:
+        raise BadRequestError(f"n must be a whole number from 1 to {MOST_CHOICES}", param="n")
+    if request.logprobs is not None and not 0 <= request.logprobs <= MOST_TOP_LOGPROBS:
+        raise BadRequestError(
+            f"top_logprobs must be a whole number from 0 to {MOST_TOP_LOGPROBS}", param="top_logprobs"
+        )
+    check_params(request.sampling, n_vocab)
 
 
 def _check_breakers(breakers: tuple[str, ...]) -> None:

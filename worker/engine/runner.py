@@ -16,6 +16,7 @@ from worker.engine.load_errors import load_error
 from worker.engine.model import KV_TYPES, LoadedModel
 from worker.engine.sampling import Floats
 from worker.engine.scheduler import Plan
+from worker.engine.sequence import Sequence
 
 _NO_SLOT = 1
 _FLASH_ATTN = {
@@ -23,6 +24,10 @@ _FLASH_ATTN = {
     False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
     True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
 }
+
+
+LEAST_COPY = 64
+"""Tokens that must be gained before a stream is copied: evaluating fewer is as quick."""
 
 
 class NoRoomError(Exception):
@@ -41,8 +46,10 @@ class Runner:
         self._batch = _Batch(config.n_batch)
         self._views: dict[tuple[int, int], Floats] = {}
         self.cells: int = lib.llama_n_ctx(self._ctx)
-        self.sharing = config.unified and self._rewinds
-        """Whether slots may share cells of a common prefix."""
+        self.sharing = self._rewinds
+        """Whether a slot can take over the prefix of another one."""
+        self.least_share = 1 if config.unified else LEAST_COPY
+        self._copies = not config.unified
         self._held = [0] * config.slots
 
     def __enter__(self) -> Self:
@@ -96,7 +103,11 @@ class Runner:
         return self._held[slot]
 
     def share(self, donor: int, slot: int, count: int) -> int:
-        native.memory_seq_cp(self._memory, donor, slot, 0, count)
+        if self._copies:  # between streams llama.cpp copies everything or nothing, before the next decode
+            native.memory_seq_cp(self._memory, donor, slot, -1, -1)
+            native.memory_seq_rm(self._memory, slot, count, -1)
+        else:
+            native.memory_seq_cp(self._memory, donor, slot, 0, count)
         self._held[slot] = count
         return count
 
@@ -109,6 +120,8 @@ class Runner:
         held = self._held
         for seq in plan.decode:
             held[seq.slot] += 1
+        for seq in plan.drafted:
+            held[seq.slot] += len(seq.draft)
         for seq, count in plan.prefill:
             held[seq.slot] += count
 
@@ -151,7 +164,9 @@ class _Batch:
         """Write the plan's tokens; returns how many of them have an output."""
         decode = plan.decode
         at = rows = len(decode)
-        if at:
+        if plan.drafted:
+            at = rows = self._fill_drafted(decode)
+        elif at:
             self._token[:at] = [seq.tokens[-1] for seq in decode]
             self._pos[:at] = [seq.n_past for seq in decode]
             self._seq[:at] = [seq.slot for seq in decode]
@@ -169,6 +184,18 @@ class _Batch:
         self.struct.n_tokens = at
         return rows
 
+    def _fill_drafted(self, decode: list[Sequence]) -> int:
+        at = 0
+        for seq in decode:
+            tokens = [seq.tokens[-1], *seq.draft]
+            end = at + len(tokens)
+            self._token[at:end] = tokens
+            self._pos[at:end] = np.arange(seq.n_past, seq.n_past + len(tokens), dtype=np.int32)
+            self._seq[at:end] = seq.slot
+            at = end
+        self._output[:at] = 1
+        return at
+
     def fill_one(self, token: int) -> None:
         self._token[0], self._pos[0], self._seq[0], self._output[0] = token, 0, 0, 1
         self.struct.n_tokens = 1
@@ -180,7 +207,7 @@ def _new_context(model: LoadedModel, config: EngineConfig) -> Any:
     params.n_batch = config.n_batch
     params.n_ubatch = min(config.n_ubatch, config.n_batch)
     params.n_seq_max = config.slots
-    params.n_outputs_max = config.slots
+    params.n_outputs_max = min(config.n_batch, config.slots + config.most_drafted)
     params.n_threads = config.threads
     params.n_threads_batch = config.threads_batch or config.threads
     params.flash_attn_type = _FLASH_ATTN[config.flash_attn]

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as lib
 
+from tasks.errors import PendraError
 from worker.engine import native
 from worker.engine.api import SamplingParams
 from worker.engine.chain import Chain, build, effect
+from worker.engine.logprobs import score
 
 if TYPE_CHECKING:
     from worker.engine.sequence import Sequence
@@ -30,6 +32,7 @@ _NEAR = 6.0
 """First guess how far below the best logit the top k reach; doubled until enough tokens are found."""
 _FAR = 96.0
 _NONE = Chain(0, ())
+NO_TOKEN = -1
 _MINUS_INF = np.float32(-np.inf)
 
 
@@ -103,11 +106,11 @@ class Sampler:
             for sampler in self._draws:
                 candidates.draw_once(sampler)
 
-    def choose(self, row: Floats, candidates: Candidates) -> int:
-        """The next token, accepted by the chain."""
+    def choose(self, row: Floats, candidates: Candidates, among: Ints | None = None) -> int:
+        """The next token, accepted by the chain. `among`: the only ids that are not -inf, when they are few."""
         if self.plain:
-            return int(row.argmax())
-        token = candidates.choose(self._chain, row, self._narrow(row))
+            return int(row.argmax() if among is None else among[row[among].argmax()])
+        token = candidates.choose(self._chain, row, self._narrow(row) if among is None else among)
         native.sampler_accept(self._chain, token)
         return token
 
@@ -137,22 +140,68 @@ class StepSampler:
         self.candidates = Candidates(vocab.size)
         suppressed = np.array(vocab.suppressed, dtype=np.int64)
         self._never = suppressed if len(suppressed) else None
+        self._ends = vocab.eog
         self._endings = np.array(sorted(vocab.eog), dtype=np.int64)
 
     def choose(self, sequences: Seq[Sequence], logits: Floats) -> list[int]:
-        """One token each. `logits` has a row a sequence and is written to: forbidden tokens become -inf."""
+        """One token each. `logits` has a row a sequence and is written to: forbidden tokens become -inf.
+
+        A sequence that can have no next token (its grammar says so) gets NO_TOKEN and its `error`.
+        """
+        plain = True
+        for seq in sequences:
+            if not seq.plain:
+                plain = False
+                break
+        if plain:
+            return self._most_likely(sequences, logits)
+        return [self._one(seq, logits[index]) for index, seq in enumerate(sequences)]
+
+    def choose_drafted(self, sequences: Seq[Sequence], logits: Floats) -> list[list[int]]:
+        """As `choose`, where a sequence has a row for its last token and one for each of its draft's.
+
+        It gets the tokens it would have got one by one: as many as its draft guessed right, and one more.
+        """
+        chosen, at = [], 0
+        for seq in sequences:
+            rows = logits[at : at + 1 + len(seq.draft)]
+            at += len(rows)
+            chosen.append(self._follow(seq, rows))
+        return chosen
+
+    def _most_likely(self, sequences: Seq[Sequence], logits: Floats) -> list[int]:
         if self._never is not None:
             logits[:, self._never] = _MINUS_INF
-        plain = True
         for index, seq in enumerate(sequences):
             if seq.eog_banned:
                 logits[index, self._endings] = _MINUS_INF
-            plain = plain and seq.sampler is not None and seq.sampler.plain
-        if plain:
-            chosen: list[int] = logits.argmax(axis=1).tolist()
-            return chosen
-        return [self._one(seq, logits[index]) for index, seq in enumerate(sequences)]
+        chosen: list[int] = logits.argmax(axis=1).tolist()
+        return chosen
 
-    def _one(self, seq: Sequence, row: Floats) -> int:
+    def _follow(self, seq: Sequence, rows: Floats) -> list[int]:
+        made: list[int] = []
+        for guess, row in zip([*seq.draft, NO_TOKEN], rows, strict=True):
+            token = self._one(seq, row, after=len(made))
+            made.append(token)
+            if token != guess or token in self._ends or (seq.masker is not None and seq.masker.is_done):
+                break
+        return made
+
+    def _one(self, seq: Sequence, row: Floats, after: int = 0) -> int:
         assert seq.sampler is not None, "a running sequence has a sampler"  # noqa: S101  # typing only
-        return seq.sampler.choose(row, self.candidates)
+        asked = None if seq.scores is None else row.copy()
+        if self._never is not None:
+            row[self._never] = _MINUS_INF
+        if seq.eog_banned_after(after):
+            row[self._endings] = _MINUS_INF
+        try:
+            among = None if seq.masker is None else seq.masker.mask(row)
+            token = seq.sampler.choose(row, self.candidates, among)
+            if seq.masker is not None:
+                seq.masker.accept(token)
+        except PendraError as exc:
+            seq.error = exc
+            return NO_TOKEN
+        if seq.scores is not None and asked is not None:
+            seq.scores.add(score(asked, token, seq.scores.top))
+        return token

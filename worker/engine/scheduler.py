@@ -35,17 +35,29 @@ class Memory(Protocol):
 
 @dataclass(slots=True)
 class Plan:
-    """One step: `decode` evaluate one token each, `prefill` the given number of theirs, in batch order."""
+    """One step: `decode` evaluate one token each and their drafts, `prefill` the given number of theirs.
+
+    That is the order in the batch. A draft follows its sequence's token.
+    """
 
     decode: list[Sequence] = field(default_factory=list)
     prefill: list[tuple[Sequence, int]] = field(default_factory=list)
+    drafted: list[Sequence] = field(default_factory=list)
+    """Those of `decode` that have a draft."""
 
     def __bool__(self) -> bool:
         return bool(self.decode or self.prefill)
 
     @property
     def tokens(self) -> int:
-        return len(self.decode) + sum(count for _, count in self.prefill)
+        drafts = sum(len(seq.draft) for seq in self.drafted)
+        return len(self.decode) + drafts + sum(count for _, count in self.prefill)
+
+    def drop_drafts(self) -> None:
+        """The step did not happen."""
+        for seq in self.drafted:
+            seq.draft = []
+        self.drafted = []
 
     def sampled(self) -> list[Sequence]:
         """The sequences that get a new token from this step, in the order of the batch's outputs."""
@@ -53,16 +65,23 @@ class Plan:
 
 
 class Scheduler:
-    """Owned by the engine thread. `cells`: KV cells of the pool; `sharing`: slots may share the cells of a prefix."""
+    """Owned by the engine thread. `cells`: KV cells of the pool.
 
-    def __init__(self, memory: Memory, *, slots: int, cells: int, n_batch: int, sharing: bool = False) -> None:
+    `sharing`: a slot can take over a prefix from another one, which is done when at least `least_share` tokens are
+    gained by it.
+    """
+
+    def __init__(
+        self, memory: Memory, *, slots: int, cells: int, n_batch: int, sharing: bool = False, least_share: int = 1
+    ) -> None:
         self._memory = memory
         self._cells = cells
         self._n_batch = n_batch
         self.chunk = n_batch
         """The most prompt tokens of a step in which others decode; may be changed between steps."""
         self._sharing = sharing
-        self._slots = SlotTable(slots, sharing=sharing)
+        self._least_share = least_share
+        self._slots = SlotTable(slots, sharing=sharing, least_share=least_share)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
 
@@ -83,8 +102,17 @@ class Scheduler:
     def cells_used(self) -> int:
         return self._claimed() + self._slots.resident
 
+    @property
+    def room(self) -> int:
+        """Cells nobody has claimed."""
+        return self._cells - self.cells_used
+
     def enqueue(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
+
+    def enqueue_first(self, sequences: list[Sequence]) -> None:
+        """Before all who wait already: these have waited for their own first choice."""
+        self._waiting.extendleft(reversed(sequences))
 
     def schedule(self, now: float) -> Plan:
         """The next step; empty when there is nothing to run. Admits, evicts and preempts on the way."""
@@ -98,13 +126,19 @@ class Scheduler:
         return Plan(decode, self._chunks(min(budget, self.chunk) if decode else budget))
 
     def commit(self, plan: Plan) -> None:
-        """The plan's tokens are in the KV cache now."""
+        """The plan's tokens are in the KV cache now; what becomes of drafts, `settle` says."""
         for seq in plan.decode:
             seq.n_past += 1
         for seq, count in plan.prefill:
             seq.n_past += count
             if not seq.pending:
                 seq.move(State.DECODE)
+
+    def settle(self, sequence: Sequence, accepted: int) -> None:
+        """The first `accepted` tokens of its draft were right; the others leave the KV cache."""
+        sequence.n_past += accepted
+        sequence.draft = []
+        self._memory.truncate(sequence.slot, sequence.n_past)
 
     def finish(self, sequence: Sequence) -> None:
         """The sequence leaves, wherever it stands; its slot is free, its evaluated tokens stay as a cache."""
@@ -128,7 +162,7 @@ class Scheduler:
     def reset(self) -> list[Sequence]:
         """The KV cache was emptied: every running sequence is finished and no cache is left. Returns those."""
         lost, self._running = self._running, []
-        self._slots = SlotTable(len(self._slots), sharing=self._sharing)
+        self._slots = SlotTable(len(self._slots), sharing=self._sharing, least_share=self._least_share)
         for seq in lost:
             seq.slot = -1
             seq.move(State.FINISHED)
@@ -214,6 +248,7 @@ class Scheduler:
 
     def _leave(self, seq: Sequence, resident: list[int]) -> None:
         self._running.remove(seq)
+        self._memory.truncate(seq.slot, len(resident))  # of a draft, more may have been right than was of use
         self._slots.release(seq.slot, resident)
         seq.slot = -1
 
@@ -222,10 +257,10 @@ class Scheduler:
     def _chunks(self, budget: int) -> list[tuple[Sequence, int]]:
         """Equal shares of the budget; what a short prompt leaves over goes to the others."""
         prefilling = [seq for seq in self._running if seq.state is State.PREFILL]
-        counts: dict[str, int] = {}
+        counts: dict[int, int] = {}
         left = len(prefilling)
         for seq in sorted(prefilling, key=lambda seq: seq.pending):
-            counts[seq.id] = min(seq.pending, -(-budget // left))
-            budget -= counts[seq.id]
+            counts[seq.slot] = min(seq.pending, -(-budget // left))
+            budget -= counts[seq.slot]
             left -= 1
-        return [(seq, counts[seq.id]) for seq in prefilling if counts[seq.id]]
+        return [(seq, counts[seq.slot]) for seq in prefilling if counts[seq.slot]]

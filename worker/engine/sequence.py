@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tasks.contract import Timing, Usage
-from worker.engine.api import FinishReason, GenerationRequest
+from tasks.errors import PendraError
+from worker.engine.api import FinishReason, GenerationRequest, SamplingParams, TokenMasker
+from worker.engine.logprobs import Scores
 from worker.engine.text import TextAssembler
 
 if TYPE_CHECKING:
+    from worker.engine.lookup import Lookup
     from worker.engine.sampling import Sampler
 
 _log = logging.getLogger("pendra.engine")
@@ -42,17 +46,25 @@ class Sequence:
 
     __slots__ = (
         "admitted_at",
+        "draft",
+        "error",
         "fresh",
         "id",
+        "index",
         "last_at",
+        "leads",
         "limit",
+        "lookup",
+        "masker",
         "n_cached",
         "n_past",
         "n_prompt",
         "n_resumed",
-        "n_start",
+        "piece",
+        "plain",
         "request",
         "sampler",
+        "scores",
         "slot",
         "started_at",
         "state",
@@ -61,14 +73,15 @@ class Sequence:
         "tokens",
     )
 
-    def __init__(self, request: GenerationRequest, *, ctx_limit: int, now: float) -> None:
+    def __init__(self, request: GenerationRequest, *, ctx_limit: int, now: float, index: int = 0) -> None:
         self.id = request.request_id
+        self.index = index
         self.request = request
         self.state = State.WAITING
-        self.tokens: list[int] = [*request.prompt, *request.resume]
+        resume = () if index else request.resume
+        self.tokens: list[int] = [*request.prompt, *resume]
         self.n_prompt = len(request.prompt)
-        self.n_resumed = len(request.resume)
-        self.n_start = len(self.tokens)
+        self.n_resumed = len(resume)
         self.n_past = 0
         self.n_cached = 0
         self.slot = -1
@@ -77,6 +90,18 @@ class Sequence:
             self.limit = min(ctx_limit, self.n_prompt + request.max_tokens)
         self.text = TextAssembler(request.stop)
         self.sampler: Sampler | None = None
+        self.masker: TokenMasker | None = None
+        self.scores = None if request.logprobs is None else Scores(request.logprobs)
+        self.plain = False
+        """The most likely token is next, whatever came before, and nobody asks how likely it is."""
+        self.piece: Callable[[int], bytes] = _no_text
+        self.draft: list[int] = []
+        """Guesses of the tokens after the last one, to be checked by the coming step."""
+        self.lookup: Lookup | None = None
+        self.error: PendraError | None = None
+        """Why no next token can be chosen."""
+        self.leads = False
+        """Other choices of the request wait for this one's first token."""
         self.fresh: list[int] = []
         self.submitted_at = now
         self.admitted_at: float | None = None
@@ -100,9 +125,28 @@ class Sequence:
         return len(self.tokens) - self.n_prompt
 
     @property
+    def sampling(self) -> SamplingParams:
+        """The request's; of several choices each has its own seed."""
+        params = self.request.sampling
+        if params.seed is None or not self.index:
+            return params
+        return replace(params, seed=params.seed + self.index)
+
+    @property
+    def resumed(self) -> list[int]:
+        """What an earlier attempt generated."""
+        return self.tokens[self.n_prompt : self.n_prompt + self.n_resumed]
+
+    @property
     def eog_banned(self) -> bool:
         """The next token must not end the reply."""
-        return self.request.ignore_eos or self.n_completion < self.request.min_tokens
+        return self.eog_banned_after(0)
+
+    def eog_banned_after(self, more: int) -> bool:
+        """The same, once so many more tokens are there."""
+        if self.masker is not None:
+            return False
+        return self.request.ignore_eos or self.n_completion + more < self.request.min_tokens
 
     def add(self, token: int, now: float) -> None:
         """A new token was sampled."""
@@ -118,38 +162,25 @@ class Sequence:
         self.fresh.clear()
         return fresh
 
-    def restore_text(self, pieces: list[bytes]) -> None:
-        """Bring the text's hold-back to where the earlier attempt stood; that text was delivered already."""
-        for piece in pieces:
-            self.text.push(piece)
+    def restore_text(self) -> None:
+        """Bring text and grammar to where the earlier attempt stood; that text was delivered already.
+
+        Raises PendraError when the grammar does not allow what was generated.
+        """
+        for token in self.resumed:
+            self.text.push(self.piece(token))
+            if self.masker is not None:
+                self.masker.accept(token)
 
     def over_before_start(self, eog: frozenset[int]) -> FinishReason | None:
         """Why nothing is left to generate, when resumed tokens (or `max_tokens` 0) already end the reply."""
+        if self.masker is not None and self.masker.is_done:
+            return FinishReason.STOP
         ended = self.n_resumed and self.tokens[-1] in eog and not self.request.ignore_eos
         if self.text.stopped or ended:
             return FinishReason.STOP
         return FinishReason.LENGTH if len(self.tokens) >= self.limit else None
 
-    def usage(self) -> Usage:
-        return Usage(
-            prompt_tokens=self.n_prompt,
-            completion_tokens=self.n_completion,
-            cached_tokens=min(self.n_cached, self.n_prompt),
-        )
 
-    def timing(self) -> Timing:
-        return Timing(
-            ttft_ms=_ms(self.admitted_at, self.started_at),
-            tokens_per_second=self._rate(),
-            worker_queue_wait_ms=_ms(self.submitted_at, self.admitted_at),
-        )
-
-    def _rate(self) -> float | None:
-        made = len(self.tokens) - self.n_start
-        if made <= 1 or self.started_at is None or self.last_at is None or self.last_at <= self.started_at:
-            return None
-        return round((made - 1) / (self.last_at - self.started_at), 2)
-
-
-def _ms(since: float | None, until: float | None) -> float | None:
-    return None if since is None or until is None else round((until - since) * 1000, 3)
+def _no_text(_token: int) -> bytes:
+    raise AssertionError("the sequence is not set up")

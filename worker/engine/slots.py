@@ -33,13 +33,14 @@ class SlotTable:
 
     A request takes the free slot with the longest common prefix, if at least half of the request or half of the
     cache agree; otherwise the least recently used one, so that a shared first sentence does not cost a long
-    conversation its cache. With `sharing` (one unified pool) the prefix can then still be shared from any other
-    slot.
+    conversation its cache. With `sharing` the prefix can then still be taken over from any other slot, also from one
+    that is busy, if at least `least_share` tokens are gained.
     """
 
-    def __init__(self, count: int, *, sharing: bool) -> None:
+    def __init__(self, count: int, *, sharing: bool, least_share: int = 1) -> None:
         self._slots = [Slot(i) for i in range(count)]
         self._sharing = sharing
+        self._least_share = least_share
         self._clock = 0
         self.n_free = count
 
@@ -72,7 +73,9 @@ class SlotTable:
             return Placement(slot.id, keep)
         fits |= {donor: common_prefix(held, tokens, min(most, past)) for donor, (held, past) in running.items()}
         donor = max(fits, key=fits.__getitem__)
-        return Placement(slot.id, keep, donor, fits[donor]) if fits[donor] > keep else Placement(slot.id, keep)
+        if fits[donor] - keep < self._least_share:
+            return Placement(slot.id, keep)
+        return Placement(slot.id, keep, donor, fits[donor])
 
     def take(self, slot: int) -> None:
         """The slot is busy from now on; what it held belongs to its new sequence."""

@@ -19,7 +19,7 @@ class TextAssembler:
     complete first ends the text (of those complete at once, the longest).
     """
 
-    __slots__ = ("_decode", "_held", "_longest", "_prefixes", "_stops", "stopped")
+    __slots__ = ("_decode", "_held", "_longest", "_prefixes", "_stops", "cut", "stopped")
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -29,6 +29,8 @@ class TextAssembler:
         self._held = ""
         self.stopped = False
         """A stop string was met; nothing more will be shown."""
+        self.cut = 0
+        """How many bytes of text were taken away because of that."""
 
     def push(self, piece: bytes) -> str:
         """Add one token's bytes; return the text that may be shown now, often none."""
@@ -58,6 +60,7 @@ class TextAssembler:
 
     def _stop(self, text: str, end: int) -> str:
         self.stopped = True
+        self.cut = len(text[end:].encode("utf-8", "replace"))
         self._held = ""
         return text[:end]
 

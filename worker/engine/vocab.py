@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 from llama_cpp import llama_cpp as lib
@@ -15,6 +16,7 @@ class Vocab:
         self._vocab = lib.llama_model_get_vocab(model)
         self.size: int = lib.llama_vocab_n_tokens(self._vocab)
         self._pieces: list[bytes | None] = [None] * self.size
+        self._special_pieces: dict[int, bytes] = {}
         self.eog = frozenset(t for t in range(self.size) if lib.llama_vocab_is_eog(self._vocab, t))
         self.suppressed = self._suppressed()
         self.bos: int = lib.llama_vocab_bos(self._vocab)
@@ -44,6 +46,21 @@ class Vocab:
         if cached is None:
             cached = self._pieces[token] = self._read_piece(token, special=False)
         return cached
+
+    def special_piece(self, token: int) -> bytes:
+        """As `piece`, but control tokens give their names (`<tool_call>`). Cached."""
+        cached = self._special_pieces.get(token)
+        if cached is None:
+            cached = self._special_pieces[token] = self._read_piece(token, special=True)
+        return cached
+
+    def renderer(self, special: bool | frozenset[int]) -> Callable[[int], bytes]:  # noqa: FBT001  # as in the request
+        """`piece`, or one that also shows control tokens: all of them, or those with these ids."""
+        if not special:
+            return self.piece
+        if special is True:
+            return self.special_piece
+        return lambda token: self.special_piece(token) if token in special else self.piece(token)
 
     def text_of(self, token: int) -> str:
         """A token's name as templates use it (`<s>`, `<|im_end|>`); empty for no token (-1)."""

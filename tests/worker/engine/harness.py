@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.errors import PendraError
-from worker.engine.api import FinishReason, GenerationRequest, SamplingParams, StepOutput
+from worker.engine.api import FinishReason, GenerationRequest, SamplingParams, StepOutput, TokenLogprob
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
 from worker.engine.model import LoadedModel
@@ -23,6 +23,22 @@ class Reply:
     text: str = ""
     tokens: list[int] = field(default_factory=list)
     pieces: list[StepOutput] = field(default_factory=list)
+
+    choices: dict[int, Reply] = field(default_factory=dict)
+    """Of a request with several, what was said about each."""
+
+    def add(self, output: StepOutput) -> None:
+        self.text += output.text
+        self.tokens += output.tokens
+        self.pieces.append(output)
+
+    @property
+    def over(self) -> bool:
+        return bool(self.pieces) and self.last.usage is not None
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        return [entry for piece in self.pieces for entry in piece.logprobs]
 
     @property
     def last(self) -> StepOutput:
@@ -63,7 +79,7 @@ class Harness:
 
     def wait(self, request_id: str) -> Reply:
         """The reply, once it is complete."""
-        return self.wait_for(request_id, lambda reply: reply.finish is not None)
+        return self.wait_for(request_id, lambda reply: reply.over)
 
     def wait_for(self, request_id: str, ready: Any) -> Reply:
         """The reply, as soon as it has an output and `ready(reply)` holds."""
@@ -80,8 +96,7 @@ class Harness:
             self.steps.append(outputs)
             for output in outputs:
                 reply = self.replies.setdefault(output.request_id, Reply())
-                assert reply.pieces == [] or reply.finish is None, "an output after the last one"
-                reply.text += output.text
-                reply.tokens += output.tokens
-                reply.pieces.append(output)
+                assert not reply.over, "an output after the last one"
+                reply.add(output)
+                reply.choices.setdefault(output.index, Reply()).add(output)
             self._changed.notify_all()

@@ -261,13 +261,13 @@ def test_an_exception_in_a_step_fails_who_ran_and_nobody_else(
 ) -> None:
     harness = start_engine(slots=1)
     alone = harness.run("Hello")
-    choose = harness.engine._sampler.choose
+    choose = harness.engine._core.sampler.choose
 
     def broken(*_: object) -> list[int]:
-        monkeypatch.setattr(harness.engine._sampler, "choose", choose)
+        monkeypatch.setattr(harness.engine._core.sampler, "choose", choose)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(harness.engine._sampler, "choose", broken)
+    monkeypatch.setattr(harness.engine._core.sampler, "choose", broken)
     harness.submit("victim", "Hello")
     harness.submit("next", "Hello")
     victim = harness.wait("victim")
@@ -282,7 +282,7 @@ def test_a_full_cache_that_nobody_expected_preempts(
 ) -> None:
     alone = one_at_a_time(start_engine, PROMPTS[:3])
     harness = start_engine()
-    run = harness.engine._runner.run
+    run = harness.engine._core.runner.run
     refusals = [5, 6, 12]
 
     def full(plan: object) -> object:
@@ -291,7 +291,7 @@ def test_a_full_cache_that_nobody_expected_preempts(
             raise NoRoomError
         return run(plan)
 
-    monkeypatch.setattr(harness.engine._runner, "run", full)
+    monkeypatch.setattr(harness.engine._core.runner, "run", full)
     for number, prompt in enumerate(PROMPTS[:3]):
         harness.submit(str(number), prompt)
     assert [harness.wait(str(n)).tokens for n in range(3)] == [reply.tokens for reply in alone]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.engine.api import FinishReason, GenerationRequest
+from worker.engine.api import FinishReason, GenerationRequest, SamplingParams
 from worker.engine.sequence import Sequence, State
 
 EOG = frozenset({99})
@@ -32,7 +32,7 @@ def test_the_limit_is_the_context_or_max_tokens_resumed_ones_included() -> None:
 def test_resumed_tokens_count_as_completion() -> None:
     seq = sequence(resume=(4, 5))
     seq.add(6, 11.0)
-    assert seq.usage().completion_tokens == 3
+    assert seq.n_completion == 3
     assert seq.take_fresh() == (6,)
     assert seq.take_fresh() == ()
 
@@ -62,21 +62,13 @@ def test_what_is_over_before_it_starts(fields: dict[str, object], reason: Finish
 
 def test_a_resumed_reply_that_met_its_stop_string_is_over() -> None:
     seq = sequence(stop=("END",), resume=(4,))
-    seq.restore_text([b"the END"])
+    seq.piece = {4: b"the END"}.__getitem__
+    seq.restore_text()
     assert seq.over_before_start(EOG) is FinishReason.STOP
 
 
-def test_times() -> None:
-    seq = sequence()
-    assert seq.timing().ttft_ms is None
-    seq.admitted_at = 10.5
-    for token, at in ((4, 11.0), (5, 11.5), (6, 12.0)):
-        seq.add(token, at)
-    timing = seq.timing()
-    assert (timing.worker_queue_wait_ms, timing.ttft_ms, timing.tokens_per_second) == (500, 500, 2)
-
-
-def test_one_token_has_no_rate() -> None:
-    seq = sequence()
-    seq.add(4, 11.0)
-    assert seq.timing().tokens_per_second is None
+def test_each_choice_has_a_seed_of_its_own() -> None:
+    request = GenerationRequest("r", (1,), sampling=SamplingParams(seed=7), resume=(2, 3), n=2)
+    first, second = (Sequence(request, index=i, ctx_limit=100, now=0) for i in range(2))
+    assert (first.sampling.seed, second.sampling.seed) == (7, 8)
+    assert (first.resumed, second.resumed) == ([2, 3], [])
