@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "up": Entry("ops.commands.up:command", "Run the whole stack on this machine."),
     "demo": Entry("ops.commands.demo:command", "Start the stack, stream one answer, stop."),
     "status": Entry("ops.commands.status:command", "Show what runs on this machine."),
+    "drain": Entry("ops.commands.drain:command", "Take a worker out of service; its requests go on elsewhere."),
     "worker": Entry("ops.commands.worker:command", "Serve models on this host's devices."),
     "bridge": Entry("ops.commands.bridge:command", "Connect a fleet to the Pendra API."),
     "controlplane": Entry("ops.commands.controlplane:command", "Run a local stand-in for the Pendra API."),

@@ -39,6 +39,11 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Drain, then end the process."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unload:
     """Take a model out of memory and off the list; `force`: once its jobs have ended. `answers`: a list's key."""
 
@@ -54,7 +59,7 @@ class Restore:
     model: str
 
 
-def parse(data: bytes) -> Cancel | Drain | Unload | Restore | None:
+def parse(data: bytes) -> Cancel | Drain | Leave | Unload | Restore | None:
     """The command in a message, None when there is none we know. Pure; never raises."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         command = json.loads(data)
@@ -62,6 +67,8 @@ def parse(data: bytes) -> Cancel | Drain | Unload | Restore | None:
             return Cancel(str(command["job_id"]), int(command["attempt"]))
         if command["op"] == "drain":
             return Drain()
+        if command["op"] == "leave":
+            return Leave()
         if command["op"] == "unload":
             return Unload(str(command["model"]), bool(command["force"]), str(command["answers"]))
         if command["op"] == "restore":
@@ -80,12 +87,14 @@ class Control:
         on_cancel: Callable[[str, int], None],
         on_drain: Callable[[], None],
         on_model: Callable[[Unload | Restore], None] = lambda _command: None,
+        on_leave: Callable[[], None] | None = None,
     ) -> None:
         self._client = client
         self._channel = keys.control(worker_id)
         self._on_cancel = on_cancel
         self._on_drain = on_drain
         self._on_model = on_model
+        self._on_leave = on_leave or on_drain
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -136,6 +145,8 @@ class Control:
                 self._on_cancel(job_id, attempt)
             case Drain():
                 self._on_drain()
+            case Leave():
+                self._on_leave()
             case Unload() | Restore() as command:
                 self._on_model(command)
             case None:

@@ -23,7 +23,7 @@ import redis
 
 from tasks import keys
 from tasks.contract import ModelInfo, WorkerInfo
-from tasks.errors import ConfigError, PendraError
+from tasks.errors import ConfigError, PendraError, UnavailableError
 from tasks.logs import event, where
 from tasks.redis_client import connect
 from tasks.sealing import Opener, Sealer
@@ -39,6 +39,7 @@ from worker.watchdog import STALL_S, Pulse, Watchdog
 
 _LOG = logging.getLogger("pendra.worker")
 EX_CONFIG = 78  # sysexits.h
+_HAND_OVER_S = 1.0  # before the grace limit
 _GOODBYE_S = 0.5  # what an immediate end spends on telling the fleet
 
 Want = Callable[[Iterable[str]], None]
@@ -72,6 +73,7 @@ class Process:
         self._epoch = secrets.token_hex(8)
         self._started_at = time.time()
         self._draining = False
+        self._ended = threading.Event()
         self._want: Want | None = None
         self._changing = threading.Lock()  # else an older look at the models could be the last one told
         fleet_keys = settings.fleet_keys()
@@ -86,8 +88,15 @@ class Process:
         )
         self.heartbeat = Heartbeat(self._client, self.info, self.running.keys, self.publisher.resend)
         self._control = Control(
-            self._client, self.worker_id, on_cancel=self._cancel, on_drain=self.drain, on_model=self._model
+            self._client,
+            self.worker_id,
+            on_cancel=self._cancel,
+            on_drain=self.drain,
+            on_model=self._model,
+            on_leave=self.depart,
         )
+        self.leave: Callable[[], None] = lambda: None
+        """How a drain that shall end the process ends it; the program sets it."""
         self._watchdog = Watchdog(self._pulse, self.abandon, stall_s=stall_s)
 
     # ----------------------------------------------------------------- life cycle
@@ -104,15 +113,40 @@ class Process:
         event(_LOG, logging.INFO, "worker.started", worker_id=self.worker_id, slots=self.slots, pid=os.getpid())
 
     def drain(self) -> None:
-        """Take no new jobs; running ones go on. Not in a signal handler: it takes locks."""
-        self._draining = True
+        """Take no new jobs; those that still run at the grace limit go to other workers. Idempotent.
+
+        Not in a signal handler: it takes locks.
+        """
+        if not self._draining:
+            self._draining = True
+            event(_LOG, logging.INFO, "worker.draining", worker_id=self.worker_id, jobs=len(self.running))
+            threading.Thread(target=self._drained, name="drain", daemon=True).start()
         self.changed()
+
+    def depart(self) -> None:
+        """Drain and end, as after SIGTERM."""
+        self.drain()
+        self.leave()
+
+    def _drained(self) -> None:
+        """Somebody who asked us to end kills us at the grace limit, so we are done a little before."""
+        grace_s = self.settings.grace_seconds
+        if not self._ended.wait(max(grace_s - _HAND_OVER_S, grace_s / 2)):
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give up what still runs: its bridge lets another worker go on after the last delivered token."""
+        for reply in self.publisher.unanswered():
+            reply.fail(UnavailableError("the worker drains and gave this request back", code="draining"))
+        if handed := self.running.cancel_all():
+            event(_LOG, logging.WARNING, "worker.handed_over", worker_id=self.worker_id, jobs=handed)
 
     def stop(self) -> None:
         """Everything that runs has ended (Celery's pool is empty): say goodbye. Idempotent."""
         if self._want is None:
             return
         self._want = None
+        self._ended.set()
         self._watchdog.stop()
         self.runtime.close()
         self.publisher.stop()

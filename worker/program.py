@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -63,6 +64,7 @@ class Program(Worker):  # type: ignore[misc]  # Celery ships no types
                 raise click.ClickException(exc.message) from None
             raise
         install(self.process)
+        self.process.leave = partial(os.kill, os.getpid(), signal.SIGTERM)
         hooks.connect()
         signals.setup_logging.connect(_logging_is_set_up, dispatch_uid="pendra.logging")
         signals.worker_shutting_down.connect(self._shutting_down, weak=False, dispatch_uid="pendra.shutdown")

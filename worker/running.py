@@ -40,6 +40,14 @@ class Running:
         with self._lock:
             return frozenset(self._tokens)
 
+    def cancel_all(self) -> int:
+        """Stop everything that runs here; returns how many that were."""
+        with self._lock:
+            tokens = list(self._tokens.values())
+        for token in tokens:
+            token.cancel()
+        return len(tokens)
+
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Stop the job's attempts up to and including `attempt`. False when none runs here."""
         with self._lock:

@@ -19,10 +19,13 @@ from tasks.redis_client import connect
 from tests.acceptance.stack import Stack, eventually, running
 from tests.chaos.clients import Client, Watched, assert_whole, request
 
+LONG = 600  # tokens: longer than the grace
+
 
 @pytest.fixture(scope="module")
 def stack(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("failover")
+    (home / "config.yaml").write_text("grace_seconds: 1.5\n")
     with running(Stack(home, models_dir, args=("--workers", "2", "--slots", "4")), workers=2) as up:
         yield up
 
@@ -116,3 +119,19 @@ def test_a_redis_that_is_killed_takes_no_token_with_it(stack: Stack, undisturbed
     assert seen.workers == [worker.worker_id], "the worker went on; nobody had to start over"
     assert eventually(lambda: len(workers(stack)) == 2 and not stack.slots_busy(), 20)
     assert eventually(lambda: not held(stack)), "a slot leaked"
+
+
+@pytest.mark.usefixtures("both")
+def test_a_drained_workers_stream_is_handed_over_at_the_grace_limit(stack: Stack, undisturbed: Watched) -> None:
+    client = Client(stack, request(max_tokens=LONG))
+    client.after(20)
+    drained = serving(stack)
+    done = stack.cli("drain", drained.worker_id)
+    assert done.returncode == 0, done.stderr
+    assert client.is_alive(), "over before it could be handed over"
+    seen = client.result()
+    assert seen.text.startswith(undisturbed.text)
+    assert (seen.errors, seen.roles, seen.done, len(seen.ids)) == ([], 1, 1, 1)
+    assert seen.usages[0]["completion_tokens"] == LONG
+    assert seen.workers != [drained.worker_id]
+    assert eventually(lambda: len(workers(stack)) == 2, 30), "its supervisor starts it anew"

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from tasks import keys
-from tasks.contract import ModelInfo
+from tasks.contract import Job, ModelInfo
 from tasks.errors import ConfigError, WorkerError
+from tasks.events import open_event, unpack
 from tasks.redis_client import connect
-from tasks.sealing import FleetKey
+from tasks.sealing import FleetKey, Opener
 from tasks.settings import load_settings
 from tests.fakes.waiting import until
 from worker import process as process_module
@@ -104,6 +105,33 @@ def test_draining_stops_new_work_and_tells_the_fleet(process, client):
     until(lambda: client.publish(keys.control("wrk-1-gpu3"), '{"op": "drain"}'))
     until(lambda: queues.wanted == set())
     until(lambda: b'"draining":true' in (client.hget(keys.WORKERS, "wrk-1-gpu3") or b""))
+
+
+def test_what_still_runs_at_the_grace_limit_is_given_back(settings, client):
+    process = Process(settings.model_copy(update={"grace_seconds": 0.2}), 4, Runtime)
+    process.start(Queues())
+    token = process.running.enter("j", 0)
+    reply = process.publisher.open(Job(job_id="j", model="m:1b", body={}, created=0, bridge_id="b"))
+    reply.claimed()
+    process.drain()
+    assert token.wait(5)
+    assert reply.wait(5)
+    opener = Opener(*settings.fleet_keys())
+    rows = client.xrange(keys.replay("b"))
+    events = [open_event(envelope, opener) for _, row in rows for envelope in unpack(row[b"b"])]
+    assert [event.type for event in events] == ["claimed", "failed"]
+    assert (events[-1].code, events[-1].retryable) == ("draining", True)
+    process.stop()
+
+
+@pytest.mark.parametrize(("op", "left"), [("drain", False), ("leave", True)])
+def test_only_who_is_asked_to_leave_ends(process, client, op, left):
+    asked = threading.Event()
+    process.leave = asked.set
+    process.start(Queues())
+    until(lambda: client.publish(keys.control("wrk-1-gpu3"), f'{{"op": "{op}"}}'))
+    until(lambda: process.info().draining)
+    assert asked.wait(1 if left else 0.1) is left
 
 
 def test_stopping_frees_the_model_and_says_goodbye(process, client):

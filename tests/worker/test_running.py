@@ -31,6 +31,13 @@ def test_a_cancel_reaches_the_attempt_and_those_before_it():
     assert [token.cancelled for token in (old, named, newer, other)] == [True, True, False, False]
 
 
+def test_everything_can_be_stopped():
+    running = Running()
+    tokens = [running.enter(*key) for key in [("j", 0), ("k", 3)]]
+    assert running.cancel_all() == 2
+    assert all(token.cancelled for token in tokens)
+
+
 def test_a_cancel_for_nobody_is_no_error():
     assert Running().cancel("j", 0) is False
 
