@@ -95,6 +95,7 @@ class HandModel:
     vocab: HandVocab = field(default_factory=HandVocab)
     bos_text: str = "<s>"
     eos_text: str = "</s>"
+    metadata: dict[str, str] = field(default_factory=dict)
     closed: int = 0
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
@@ -102,6 +103,9 @@ class HandModel:
         assert parse_special
         begins = [1] if text.startswith("<s>") else []
         return begins + [ord(char) for char in text.removeprefix("<s>")]
+
+    def piece(self, token: int) -> bytes:
+        return chr(token).encode()
 
     def close(self) -> None:
         self.closed += 1

@@ -1,6 +1,6 @@
 """Serves chat from one GGUF with the engine of this process.
 
-task thread:      parse ─► render ─► tokenise ─► engine.submit ─► wait for the end
+task thread:      prepare (parse ─► render ─► tokenise) ─► engine.submit ─► wait for the end
 engine thread:    on_step(outputs) ─► publisher.step(shape outputs)
 publisher thread: shape: outputs ─► chunks ─► the job's reply        (one batch a step)
 """
@@ -19,9 +19,7 @@ from tasks.contract import Job, JobKind, Timing, Usage
 from tasks.errors import BadRequestError, JobCancelledError, PendraError, UnavailableError, WorkerError
 from tasks.logs import event, where
 from worker.backends.base import CancelToken, Reply, StepPublisher
-from worker.chat.reply import ChatReply
-from worker.chat.request import ChatRequest, parse_chat
-from worker.chat.template import ChatTemplate
+from worker.backends.generation import Generation, Model, Preparer
 from worker.engine.api import EngineStats, FinishReason, GenerationRequest, StepOutput
 
 _LOG = logging.getLogger("pendra.llama")
@@ -29,26 +27,6 @@ _PROGRESS_EVERY_S = 2.0  # a job that does not stream is silent otherwise, and s
 _CLOSE_S = 10.0
 
 OnStep = Callable[[list[StepOutput]], None]
-
-
-class Vocabulary(Protocol):
-    bos: int
-    adds_bos: bool
-
-
-class Model(Protocol):
-    """What is needed of `worker.engine.model.LoadedModel`."""
-
-    @property
-    def vocab(self) -> Vocabulary: ...
-    @property
-    def bos_text(self) -> str: ...
-    @property
-    def eos_text(self) -> str: ...
-    @property
-    def chat_template(self) -> str | None: ...
-    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]: ...
-    def close(self) -> None: ...
 
 
 class TextEngine(Protocol):
@@ -78,7 +56,7 @@ class LlamaBackend:
         self._users = 0
         self._closed = False
         try:
-            self._template = ChatTemplate(model.chat_template, bos_text=model.bos_text, eos_text=model.eos_text)
+            self._preparer = Preparer(model)
             self._engine = make_engine(self._on_step)
             self._engine.start()
         except BaseException:
@@ -99,8 +77,9 @@ class LlamaBackend:
         with self._in_use():
             if cancel.cancelled:
                 raise JobCancelledError("the request was cancelled before it began")
-            request = self._generation(job)
-            running = _Running(job, reply, request.max_tokens)
+            ready = self._preparer.prepare(job, self._engine.ctx_limit)
+            request = ready.request
+            running = _Running(job, reply, ready)
             self._running[request.request_id] = running
             try:
                 self._engine.submit(request)
@@ -140,41 +119,6 @@ class LlamaBackend:
                 self._users -= 1
                 self._changed.notify_all()
 
-    # ------------------------------------------------------------ task thread
-
-    def _generation(self, job: Job) -> GenerationRequest:
-        """The job as the engine takes it. Raises BadRequestError."""
-        chat = parse_chat(job.body)
-        prompt = self._prompt(chat)
-        limit = self._engine.ctx_limit
-        if len(prompt) >= limit:
-            raise BadRequestError(
-                f"the messages make {len(prompt)} tokens, and the context of {job.model} holds {limit} tokens, "
-                "prompt and reply together; shorten the messages",
-                code="context_length_exceeded",
-                param="messages",
-            )
-        return GenerationRequest(
-            request_id=f"{job.job_id}:{job.attempt}",  # an older attempt may still be leaving the engine
-            prompt=prompt,
-            sampling=chat.sampling,
-            stop=chat.stop,
-            max_tokens=chat.max_tokens,
-            min_tokens=chat.min_tokens,
-            ignore_eos=chat.ignore_eos,
-            cache_prompt=chat.cache_prompt,
-            resume=job.resume.token_ids if job.resume and job.stream else (),  # else nothing was delivered
-        )
-
-    def _prompt(self, chat: ChatRequest) -> tuple[int, ...]:
-        """Token ids, with exactly one BOS where the model wants one, whether or not its template writes it."""
-        text = self._template.render(chat.messages, tools=chat.tools, extra=chat.template_args)
-        tokens = self._model.tokenize(text, add_special=False, parse_special=True)
-        vocab = self._model.vocab
-        if vocab.adds_bos and vocab.bos >= 0 and tokens[:1] != [vocab.bos]:
-            tokens.insert(0, vocab.bos)
-        return tuple(tokens)
-
     # ---------------------------------------------------------- engine thread
 
     def _on_step(self, outputs: list[StepOutput]) -> None:
@@ -200,12 +144,12 @@ class LlamaBackend:
 class _Running:
     """One job between its submission and its end. `take` and `fail` belong to the publisher thread."""
 
-    def __init__(self, job: Job, reply: Reply, max_tokens: int | None) -> None:
+    def __init__(self, job: Job, reply: Reply, ready: Generation) -> None:
         self.ended = threading.Event()
         self._job = job
         self._reply = reply
-        self._shaper = ChatReply(job)
-        self._max_tokens = max_tokens
+        self._shaper = ready.reply
+        self._max_tokens = ready.request.max_tokens
         self._made = 0
         self._told_at = time.monotonic()
 
@@ -226,8 +170,9 @@ class _Running:
         self.ended.set()
 
     def _finish(self, reason: FinishReason, usage: Usage, timing: Timing) -> None:
-        data = None if self._job.stream else self._shaper.whole(reason, usage)
-        self._reply.finish(data, usage=usage, timing=timing)
+        shaper = self._shaper
+        data = None if self._job.stream else shaper.whole(reason, usage)
+        self._reply.finish(data, usage=shaper.usage(usage), timing=timing, notice=shaper.notice(reason))
         self.ended.set()
 
     def _tell(self, made: int) -> None:

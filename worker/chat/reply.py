@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.contract import Job, Usage
+from tasks.contract import Job, JsonObject, Notice, Usage
 from worker.engine.api import FinishReason, StepOutput
 
 _BEFORE = ',"choices":[{"index":0,"delta":{"content":'
@@ -53,28 +53,51 @@ class ChatReply:
             self._texts.append(output.text)
             return
         if not self._started:
-            self._started = True
-            yield Piece(self._delta({"role": "assistant", "content": ""}))
+            yield self._opening()
         if output.tokens:
             self._pending += output.tokens
         if output.text:
-            yield Piece(f"{self._before}{json.dumps(output.text)}{_AFTER}", tuple(self._pending))
-            self._pending.clear()
+            yield Piece(f"{self._before}{json.dumps(output.text)}{_AFTER}", self._take_pending())
         if output.finish_reason is not None:
-            yield Piece(self._delta({}, output.finish_reason), tuple(self._pending))
-            yield Piece(self._usage_chunk(output.usage or Usage()))
+            yield from self._ending(output.finish_reason, output.usage or Usage())
 
     def whole(self, reason: FinishReason, usage: Usage) -> str:
-        """The complete reply of a job that does not stream."""
-        message = {"role": "assistant", "content": "".join(self._texts), "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
-        return _json({**self._head, "choices": [choice], "usage": usage.openai()})
+        """The complete reply of a job that does not stream. `reason` and `usage` as the engine gave them."""
+        finish = self.finish_reason(reason)
+        choice = {"index": 0, "message": self._message(), "logprobs": None, "finish_reason": finish}
+        return _json({**self._head, "choices": [choice], "usage": self.usage(usage).openai()})
 
-    def _delta(self, delta: dict[str, str], reason: FinishReason | None = None) -> str:
+    def finish_reason(self, reason: FinishReason) -> FinishReason:
+        """The engine's reason as the client gets it."""
+        return reason
+
+    def usage(self, usage: Usage) -> Usage:
+        """The engine's count, and what only the reply's text tells."""
+        return usage
+
+    def notice(self, reason: FinishReason) -> Notice | None:  # noqa: ARG002  # a parsed reply's hangs on it
+        """What the client should know about a reply that ended well, for `reason`."""
+        return None
+
+    def _message(self) -> JsonObject:
+        return {"role": "assistant", "content": "".join(self._texts), "refusal": None}
+
+    def _opening(self) -> Piece:
+        self._started = True
+        return Piece(self._delta({"role": "assistant", "content": ""}))
+
+    def _ending(self, reason: FinishReason, usage: Usage) -> Iterator[Piece]:
+        yield Piece(self._delta({}, self.finish_reason(reason)), self._take_pending())
+        yield Piece(self._chunk([], usage=self.usage(usage).openai()))
+
+    def _take_pending(self) -> tuple[int, ...]:
+        """The tokens whose text is delivered now; they are handed out once."""
+        pending = tuple(self._pending)
+        self._pending.clear()
+        return pending
+
+    def _delta(self, delta: JsonObject, reason: FinishReason | None = None) -> str:
         return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}])
-
-    def _usage_chunk(self, usage: Usage) -> str:
-        return self._chunk([], usage=usage.openai())
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> str:
         return _json({**self._head, "choices": choices, **more})

@@ -16,6 +16,7 @@ from tasks.contract import JsonObject
 from tasks.errors import BadRequestError
 from worker.chat.messages import UNSUPPORTED_CONTENT, Message
 from worker.chat.template import RESERVED
+from worker.chat.toolcalls.forced import Tool, parse_tools
 from worker.chat.unsupported import refuse_unsupported
 from worker.engine.api import SamplingParams
 
@@ -27,7 +28,10 @@ _OUR_WORDS = frozenset({UNSUPPORTED_CONTENT, "part", "content", "rule"})
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What is asked of the model. `messages` are as chat templates read them; `template_args` are its variables."""
+    """What is asked of the model. `messages` are as chat templates read them; `template_args` are its variables.
+
+    `tools` are what the template shows the model, `offered` the same checked; neither when the reply may not call.
+    """
 
     messages: tuple[JsonObject, ...] = field(repr=False)
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -38,6 +42,7 @@ class ChatRequest:
     cache_prompt: bool = True
     stream: bool = False
     tools: tuple[JsonObject, ...] = field(default=(), repr=False)
+    offered: tuple[Tool, ...] = field(default=(), repr=False)
     template_args: JsonObject = field(default_factory=dict, repr=False)
 
 
@@ -132,6 +137,9 @@ _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat
 
 
 def _request(body: _Body) -> ChatRequest:
+    tools = body.tools or []
+    offered = parse_tools(tools)
+    may_call = body.tool_choice != "none"
     chosen = {name: getattr(body, name) for name in _SAMPLING if getattr(body, name) is not None}
     return ChatRequest(
         messages=tuple(message.for_template() for message in body.messages),
@@ -142,7 +150,8 @@ def _request(body: _Body) -> ChatRequest:
         ignore_eos=bool(body.ignore_eos),
         cache_prompt=body.cache_prompt is not False,
         stream=bool(body.stream),
-        tools=tuple(body.tools or ()) if body.tool_choice != "none" else (),
+        tools=tuple(tools) if may_call else (),
+        offered=offered if may_call else (),
         template_args=_template_args(body),
     )
 

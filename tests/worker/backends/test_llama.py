@@ -16,6 +16,7 @@ from tests.fakes.waiting import until
 from worker.backends import llama
 from worker.backends.base import CancelToken
 from worker.backends.llama import LlamaBackend
+from worker.chat.reply import ChatReply
 from worker.engine.api import FinishReason, StepOutput
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
@@ -161,6 +162,69 @@ def test_a_quiet_job_shows_that_it_moves(bench, monkeypatch):
     assert served.done() is None
     moved = [(event.stage, event.fraction) for event in reply.events if isinstance(event, Progress)]
     assert moved == [("decode", 0.25), ("decode", 0.5)]
+
+
+# ----------------------------------------------------- reasoning and tool calls
+
+THINKER = "{{ messages[-1].content }}{# <think> <tool_call> #}"
+TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object"}}}
+TIME_CALL = '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>'
+
+
+def test_reasoning_is_split_off_and_counted():
+    bench = Bench(chat_template=THINKER)
+    reply, served = bench.begin(chat(stream=False))
+    bench.engine.say("j1:0", "<think>", "Hm.", "</think>", "Paris")
+    assert served.done() is None
+    body = json.loads(reply.finished.data)
+    message = body["choices"][0]["message"]
+    assert (message["reasoning_content"], message["reasoning"], message["content"]) == ("Hm.", "Hm.", "Paris")
+    assert reply.finished.usage.reasoning_tokens == 2
+    assert body["usage"]["completion_tokens_details"] == {"reasoning_tokens": 2}
+    assert reply.finished.notice is None
+
+
+def test_a_reply_that_only_reasoned_says_why():
+    bench = Bench(chat_template=THINKER)
+    reply, served = bench.begin(chat())
+    bench.engine.put(StepOutput("j1:0", "<think>Hm", (1,)))
+    bench.engine.put(StepOutput("j1:0", "", (), FinishReason.LENGTH, Usage(), Timing()))
+    assert served.done() is None
+    assert reply.finished.notice.code == "truncated_during_reasoning"
+
+
+def test_tool_calls_are_found_only_where_tools_were_offered():
+    for fields, called in (({"tools": [TIME]}, True), ({"tools": [TIME], "tool_choice": "none"}, False), ({}, False)):
+        bench = Bench(chat_template=THINKER)
+        reply, served = bench.begin(chat(stream=False, **fields))
+        bench.engine.say("j1:0", TIME_CALL)
+        assert served.done() is None
+        choice = json.loads(reply.finished.data)["choices"][0]
+        assert choice["finish_reason"] == ("tool_calls" if called else "stop")
+        assert choice["message"]["content"] == (None if called else TIME_CALL)
+
+
+def test_a_plain_model_has_no_parser(bench):
+    bench.begin(chat())
+    assert type(bench.backend._running["j1:0"]._shaper) is ChatReply
+
+
+def test_a_resumed_reply_is_where_the_reasoning_was():
+    """What was delivered ends in the reasoning; half of its closing tag was held back."""
+    bench = Bench(chat_template=THINKER)
+    delivered = tuple(map(ord, "<think>Hm.</th"))
+    reply, served = bench.begin(chat(resume=Resume(token_ids=delivered), stop="unseen"))
+    bench.engine.say("j1:0", "ink>", "Paris")
+    assert served.done() is None
+    deltas = [choice["delta"] for chunk in reply.chunks for choice in json.loads(chunk.data)["choices"]]
+    assert deltas == [{"content": "Paris"}, {}]
+    assert reply.finished.usage.reasoning_tokens == len("Hm.</th") + 1
+
+
+def test_a_bad_tool_is_named(bench):
+    assert bench.refused(chat(tools=[{"type": "function", "function": {"name": "a b"}}])).param == (
+        "tools[0].function.name"
+    )
 
 
 # -------------------------------------------------------------------- bad endings

@@ -1,0 +1,32 @@
+"""How one model marks what is not plain text: its reasoning and its tool calls. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.chat.output import OutputParser
+from worker.chat.reasoning import ReasoningStyle, detect_reasoning
+from worker.chat.toolcalls.deltas import call_ids
+from worker.chat.toolcalls.family import ToolFamily, detect_family
+from worker.chat.toolcalls.forced import Tool, offered
+from worker.chat.toolcalls.parser import ToolCallParser
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Told once a model, by its chat template. `reasoning` None: the model does not think aloud."""
+
+    reasoning: ReasoningStyle | None
+    family: ToolFamily
+
+    @classmethod
+    def of(cls, template: str, architecture: str = "") -> Dialect:
+        return cls(detect_reasoning(template, architecture), detect_family(template, architecture))
+
+    def parser(self, prompt: str, tools: Sequence[Tool], job_id: str) -> OutputParser | None:
+        """For one reply to the rendered `prompt`; None when its text is all content as it stands."""
+        splitter = self.reasoning.splitter(prompt) if self.reasoning else None
+        ids = call_ids(job_id, short=self.family.short_ids)
+        calls = ToolCallParser(self.family, offered(tools), ids) if tools else None
+        return OutputParser(splitter, calls) if splitter or calls else None
