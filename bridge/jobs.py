@@ -53,9 +53,9 @@ class JobRecord:
     """One accepted job. Times are monotonic seconds; only `move` changes `state`.
 
     `next_seq` is the seq of the next event to take; what the API got ends just before it. `tokens` are the ids
-    whose text was delivered: what a later attempt continues after. `losses` counts attempts that a worker lost,
-    `handovers` those that a draining worker gave back, `refusals` those that Redis would not take, and `stopped` is
-    the last attempt known to be over or told to stop.
+    whose text was delivered: what a later attempt continues after, unless `continuable` is False. `losses` counts
+    attempts that a worker lost, `handovers` those that a draining worker gave back, `refusals` those that Redis would
+    not take, and `stopped` is the last attempt known to be over or told to stop.
     """
 
     frame: JobFrame = field(repr=False)
@@ -71,6 +71,7 @@ class JobRecord:
     next_seq: int = 0
     seen_seq: int = -1
     streamed: bool = False
+    continuable: bool = True
     tokens: list[int] = field(default_factory=list, repr=False)
     worker_id: str = ""
     worker_name: str = ""

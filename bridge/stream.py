@@ -73,7 +73,10 @@ class Stream:
         record.outbox.add((event.seq, text, True))
         record.next_seq += 1
         record.streamed = True
-        record.tokens.extend(event.tokens)
+        if event.tokens is None:
+            record.continuable = False
+        else:
+            record.tokens.extend(event.tokens)
         self._chunks.append(text)
         self._chunked.add(event.job_id)
 

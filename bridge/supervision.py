@@ -68,18 +68,9 @@ def still_due(timer: Timer, record: JobRecord) -> bool:
 
 def may_run_again(record: JobRecord) -> bool:
     """Whether another attempt may follow one that was lost."""
-    return record.losses < MAX_LOSSES and can_continue(record)
+    return record.losses < MAX_LOSSES and record.continuable
 
 
 def may_hand_over(record: JobRecord) -> bool:
     """Whether another attempt may follow one that a draining worker gave up."""
-    return record.handovers <= MAX_HANDOVERS and can_continue(record)
-
-
-def can_continue(record: JobRecord) -> bool:
-    """Whether a new attempt can go on where the reader is: nothing was delivered, or we know its token ids.
-
-    A chunk of an engine of ours names its ids in the same message as the first text, so text without ids is a
-    proxied backend's (or sealed), and nobody else could continue it.
-    """
-    return not record.streamed or bool(record.tokens)
+    return record.handovers <= MAX_HANDOVERS and record.continuable

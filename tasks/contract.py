@@ -135,11 +135,15 @@ class Progress(_Event):
 
 
 class Chunk(_Event):
-    """A piece of a streamed reply: `data` is one ready SSE payload (JSON text), `tokens` the ids it delivers."""
+    """A piece of a streamed reply: `data` is one ready SSE payload (JSON text), `tokens` the ids it delivers.
+
+    What all chunks so far have shown must be what their tokens give, so that another worker can go on after them.
+    None: nobody else could (another server made the text, and its tokens are not known).
+    """
 
     type: Literal["chunk"] = "chunk"
     data: str = Field(repr=False)
-    tokens: tuple[int, ...] = Field(default=(), repr=False)
+    tokens: tuple[int, ...] | None = Field(default=(), repr=False)
 
 
 class Finished(_Event):

@@ -52,8 +52,8 @@ class JobReply:
         self.stage = stage
         return self._send(lambda seq: Progress(**self._at(seq), stage=stage, fraction=fraction))
 
-    def chunk(self, data: str, tokens: tuple[int, ...] = ()) -> bool:
-        """One ready SSE payload (JSON text) and the token ids it delivers."""
+    def chunk(self, data: str, tokens: tuple[int, ...] | None = ()) -> bool:
+        """One ready SSE payload (JSON text) and the token ids it delivers (None: see `Chunk`)."""
         self.stage = ""
         return self._send(lambda seq: Chunk(**self._at(seq), data=data, tokens=tokens))
 

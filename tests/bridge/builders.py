@@ -49,10 +49,9 @@ def progress(job_id: str = "j1", seq: int = 1, attempt: int = 0) -> Progress:
     return Progress(job_id=job_id, attempt=attempt, seq=seq, stage="prefill", fraction=0.5)
 
 
-def chunk(
-    seq: int, data: str = "x", job_id: str = "j1", attempt: int = 0, tokens: tuple[int, ...] | None = None
-) -> Chunk:
-    return Chunk(job_id=job_id, attempt=attempt, seq=seq, data=data, tokens=(seq,) if tokens is None else tokens)
+def chunk(seq: int, data: str = "x", job_id: str = "j1", attempt: int = 0, **fields: Any) -> Chunk:
+    """A chunk whose token is its seq, unless `tokens` says otherwise."""
+    return Chunk(job_id=job_id, attempt=attempt, seq=seq, data=data, **({"tokens": (seq,)} | fields))
 
 
 def finished(seq: int, job_id: str = "j1", attempt: int = 0, data: str | None = None) -> Finished:

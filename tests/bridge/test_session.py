@@ -207,6 +207,14 @@ def test_a_stream_goes_on_elsewhere_after_what_was_delivered() -> None:
     assert driven.of("error") == []
 
 
+def test_a_reply_of_which_only_the_role_was_said_goes_on_without_saying_it_again() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    driven.events(chunk(1, "role", tokens=()))
+    again = only(driven.tick(4.0, worker("w2")), Acquire)
+    assert (again.job.first_seq, again.job.resume) == (2, Resume())
+
+
 def test_what_was_not_delivered_is_not_resumed() -> None:
     driven = Driven(worker("w1"), worker("w2"))
     driven.start(worker_id="w1")
@@ -227,7 +235,7 @@ def test_tokens_behind_a_hole_were_not_delivered() -> None:
 def test_a_stream_whose_tokens_nobody_knows_ends_with_one_error() -> None:
     driven = Driven(worker("w1"), worker("w2"))
     driven.start(worker_id="w1")
-    driven.events(chunk(1, "a", tokens=()))
+    driven.events(chunk(1, "a", tokens=None))
     effects = driven.tick(4.0, worker("w2"))
     assert not [e for e in effects if isinstance(e, Acquire)]
     (error,) = driven.of("error")

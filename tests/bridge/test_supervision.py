@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.jobs import JobRecord, JobState
-from bridge.supervision import MAX_LOSSES, Due, Timer, Timers, may_run_again, still_due
+from bridge.supervision import MAX_HANDOVERS, MAX_LOSSES, Due, Timer, Timers, may_hand_over, may_run_again, still_due
 from tests.bridge.builders import job
 
 
@@ -41,7 +41,14 @@ def test_a_timer_counts_only_for_what_it_was_set_for(timer: Timer, made: JobReco
     assert still_due(timer, made) is due
 
 
-def test_a_lost_attempt_is_repeated_unless_the_reader_has_some_of_it() -> None:
+def test_a_lost_attempt_is_followed_by_another_unless_nobody_could_go_on_or_too_many_were_lost() -> None:
     assert may_run_again(record())
-    assert not may_run_again(record(streamed=True))
+    assert may_run_again(record(streamed=True))
+    assert not may_run_again(record(streamed=True, continuable=False))
     assert not may_run_again(record(losses=MAX_LOSSES))
+
+
+def test_handing_over_is_counted_apart() -> None:
+    assert may_hand_over(record(losses=MAX_LOSSES, handovers=MAX_HANDOVERS))
+    assert not may_hand_over(record(handovers=MAX_HANDOVERS + 1))
+    assert not may_hand_over(record(continuable=False))
