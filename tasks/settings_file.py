@@ -95,7 +95,14 @@ def _top_level(text: str) -> Iterator[tuple[yaml.Node, yaml.Node]]:
 
 
 def _dump(values: Values) -> str:
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else ""
+    """YAML that reads back as `values`: readable where PyYAML gets it right, escaped where it does not (U+0085)."""
+    if not values:
+        return ""
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    with contextlib.suppress(yaml.YAMLError):
+        if yaml.safe_load(text) == values:
+            return text
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=False)
 
 
 def _locked_edit(path: Path, edit: Callable[[Values], Mapping[str, Any]]) -> Values:

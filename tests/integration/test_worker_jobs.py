@@ -114,7 +114,7 @@ def test_what_loads_is_consumed_and_what_unloads_is_not(fleet):
     assert fleet.finished("from-new-queue")
     fleet.submit("unload", body={"unload": "other:1b"})
     until(lambda: {model.id for model in fleet.info("w1").models} == {"fake:1b"})
-    queues = fleet.app.control.inspect(timeout=2).active_queues()["chat@w1"]
+    queues = fleet.inspected("active_queues")["chat@w1"]
     assert {queue["name"] for queue in queues} == {"worker.w1", "model.fake:1b"}
 
 

@@ -76,7 +76,7 @@ def test_celery_shows_ids_only(fleet):
     with fleet.worker("w1"):
         fleet.submit("held", body={"messages": [{"content": PROMPT}], "hold": True})
         until(lambda: "progress" in fleet.types("held"))
-        ((active,),) = (fleet.app.control.inspect(timeout=2).active() or {}).values()
+        ((active,),) = fleet.inspected("active").values()
         fleet.cancel("held")
         fleet.finished("held")
     assert active["name"] == INFER

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from tasks import keys
 from tasks.celery_app import make_app
 from tasks.celery_config import ARGSREPR, INFER
@@ -41,6 +43,13 @@ class Fleet:
         self.app = make_app(url)
         self._sealer = Sealer(self.key)
         self._opener = Opener(self.key)
+
+    def inspected(self, what: str) -> dict[str, Any]:
+        """`celery inspect`; the first control call after a Redis restart may find a closed connection: asked again."""
+        try:
+            return getattr(self.app.control.inspect(timeout=2), what)() or {}
+        except redis.ConnectionError:
+            return getattr(self.app.control.inspect(timeout=2), what)() or {}
 
     def close(self) -> None:
         self.app.close()
