@@ -45,7 +45,7 @@ class Fleet:
         self._opener = Opener(self.key)
 
     def inspected(self, what: str) -> dict[str, Any]:
-        """`celery inspect`; the first control call after a Redis restart may find a closed connection: asked again."""
+        """`celery inspect`, asked again where a Redis restart had closed the connection."""
         try:
             return getattr(self.app.control.inspect(timeout=2), what)() or {}
         except redis.ConnectionError:
