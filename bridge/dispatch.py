@@ -1,7 +1,8 @@
 """Jobs to the fleet: slots and payloads through the Lua scripts, messages through Celery, control messages.
 
-Everything of one job happens in the order asked (a slot is given back before the next one is taken); different jobs
-do not wait for each other. Celery's `send_task` blocks, so it runs in one thread of its own (more are slower).
+Everything of one job happens in the order asked (a slot is given back before the next one is taken), but for its
+entry in the registry, which has an order of its own; different jobs do not wait for each other.
+Celery's `send_task` blocks, so it runs in one thread of its own (more are slower).
 """
 
 from __future__ import annotations
@@ -18,7 +19,20 @@ import redis
 import redis.asyncio as aredis
 
 from bridge import problems
-from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Enqueue, Release, StartTask, StopTask, SweepWorker
+from bridge.effects import (
+    Acquire,
+    CancelOnWorker,
+    DrainWorker,
+    Enqueue,
+    Forget,
+    OnRedis,
+    Release,
+    Remember,
+    StartTask,
+    StopTask,
+    SweepWorker,
+)
+from bridge.registry import Registry
 from tasks import keys
 from tasks.celery_config import ARGSREPR, INFER
 from tasks.contract import Job
@@ -50,8 +64,9 @@ class Results(Protocol):
 class Dispatcher:
     """Carries out the session's effects on Redis and Celery. `do` never blocks and never raises."""
 
-    def __init__(self, client: aredis.Redis, app: Any, sealer: Sealer, results: Results) -> None:
+    def __init__(self, client: aredis.Redis, app: Any, sealer: Sealer, results: Results, registry: Registry) -> None:
         self._client = client
+        self._registry = registry
         self._scripts = BridgeScripts(client)
         self._app = app
         self._sealer = sealer
@@ -63,11 +78,13 @@ class Dispatcher:
 
     def do(
         self,
-        effect: Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | SweepWorker | StartTask | StopTask,
+        effect: OnRedis | StartTask | StopTask,
     ) -> None:
         match effect:
             case Acquire(job=job):
                 self._in_order(job.job_id, partial(self._acquire, effect))
+            case Remember() | Forget():
+                self._write_down(effect)
             case Enqueue(job_id=job_id):
                 self._in_order(job_id, partial(self._enqueue, effect))
             case Release(job_id=job_id, attempt=attempt):
@@ -86,6 +103,13 @@ class Dispatcher:
             case StopTask(task_id=task_id):
                 revoke = partial(self._in_sender, partial(self._app.control.revoke, task_id))
                 self._in_order(task_id, partial(self._insist, revoke, "install.cancel_failed"))
+
+    def _write_down(self, effect: Remember | Forget) -> None:
+        if isinstance(effect, Remember):
+            job_id, step = effect.entry.id, partial(self._registry.remember, effect.entry)
+        else:
+            job_id, step = effect.job_id, partial(self._registry.forget, effect.job_id)
+        self._in_order(f"open:{job_id}", partial(self._insist, step, "job.registry_failed"))
 
     async def warm_up(self) -> None:
         """Connect Celery now: the first send would take 60 ms longer. A Redis that is away is no error."""

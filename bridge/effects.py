@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.entries import Entry
 from tasks.contract import Job
 
 
@@ -24,6 +25,20 @@ class Acquire:
 
     job: Job
     candidates: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Write an open job down, so that a bridge that succeeds us can go on with it."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The job ended."""
+
+    job_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +110,5 @@ class StopTask:
     task_id: str
 
 
-Effect = Send | Acquire | Enqueue | Release | CancelOnWorker | DrainWorker | Heal | SweepWorker | StartTask | StopTask
+OnRedis = Acquire | Remember | Forget | Enqueue | Release | CancelOnWorker | DrainWorker | SweepWorker
+Effect = Send | Heal | OnRedis | StartTask | StopTask

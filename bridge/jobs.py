@@ -70,6 +70,7 @@ class JobRecord:
     stopped: int = -1
     next_seq: int = 0
     seen_seq: int = -1
+    remembered: bool = False
     streamed: bool = False
     continuable: bool = True
     tokens: list[int] = field(default_factory=list, repr=False)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from bridge import replies
 from bridge.admission import Rates
-from bridge.effects import Acquire, CancelOnWorker, Effect, Release, Send
+from bridge.effects import Acquire, CancelOnWorker, Effect, Forget, Release, Remember, Send
+from bridge.entries import Entry
 from bridge.fleet import Fleet
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
 from bridge.outbox import Outbox
@@ -63,6 +64,21 @@ class Ledger:
         """Seconds to the job's deadline, None when it has none."""
         return None if frame.deadline is None else frame.deadline - self._wall()
 
+    def remember(self, record: JobRecord) -> None:
+        """Write it down as it is now, for a bridge that may have to go on with it."""
+        record.remembered = True
+        entry = Entry(
+            frame=record.frame,
+            attempt=record.attempt,
+            next_seq=record.next_seq,
+            streamed=record.streamed,
+            continuable=record.continuable,
+            tokens=tuple(record.tokens),
+            losses=record.losses,
+            handovers=record.handovers,
+        )
+        self.effects.append(Remember(entry))
+
     def wait(self, record: JobRecord, *, first: bool = False, blocked_until: float = 0.0) -> None:
         frame = record.frame
         waiting = Waiting(record.id, need_of(frame), frame.tenant, frame.priority, record.arrived, record.avoid)
@@ -72,6 +88,8 @@ class Ledger:
         record = self.jobs.open[released.job_id]
         record.shared_queue = released.plan.shared
         move(record, JobState.ACQUIRING)
+        if record.attempt:
+            self.remember(record)
         self.effects.append(Acquire(self._job(record), released.plan.candidates))
 
     def put_back(self, record: JobRecord, blocked_until: float) -> None:
@@ -167,6 +185,8 @@ class Ledger:
         if outcome is Outcome.FINISHED:
             self._drop_slot(record)
         record.outcome = outcome
+        if record.remembered:
+            self.effects.append(Forget(record.id))
         move(record, JobState.ENDED, outcome=str(outcome), worker_id=record.worker_id, **fields)
         self.jobs.retire(record, now)
 

@@ -7,14 +7,16 @@ session and carries out what it answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
-import secrets
 import signal
 import sys
 import time
 from importlib import metadata
 from typing import Any
+
+import redis
 
 from bridge.backoff import Fatal
 from bridge.client import Link
@@ -23,7 +25,9 @@ from bridge.effects import Effect, Heal, Send
 from bridge.fleet import Gone
 from bridge.identity import Identity, sign_hello
 from bridge.install_watch import InstallWatch
+from bridge.lease import Lease, LeaseLostError
 from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
+from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
 from tasks import logs
@@ -40,6 +44,8 @@ log = logging.getLogger("pendra.bridge")
 
 TICK_S = 0.05
 FIRST_REDIS_S = 5.0  # how long the first connection to the API waits for Redis, so that it hears of workers at once
+TAKE_OVER_S = 10.0
+EXIT_REPLACED = 75  # EX_TEMPFAIL: started again, it waits for its turn
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: restarting does not help
 
 
@@ -50,11 +56,15 @@ class Bridge:
         self._settings = settings
         self._identity = identity
         self.grace_s = settings.grace_seconds
-        self.bridge_id = f"{settings.worker_id}-{secrets.token_hex(4)}"
+        self.bridge_id = settings.worker_id
         fleet_keys = settings.fleet_keys()
         self.session = Session(self.bridge_id, Opener(*fleet_keys), max_waiting=settings.max_waiting)
         self._client = connect_async(settings.redis_url)
-        self.dispatcher = Dispatcher(self._client, make_app(settings.redis_url), Sealer(fleet_keys[0]), self)
+        sealer = Sealer(fleet_keys[0])
+        self._registry = Registry(self._client, self.bridge_id, sealer, Opener(*fleet_keys))
+        self.dispatcher = Dispatcher(self._client, make_app(settings.redis_url), sealer, self, self._registry)
+        self.lease = Lease(self._client, self.bridge_id)
+        self._healed = asyncio.Event()
         self.relay = Relay(self._client, self.bridge_id, self)
         self.installs = InstallWatch(self._client, self)
         self.link = Link(settings.app_server_ws_url, self._hello, self)
@@ -62,7 +72,8 @@ class Bridge:
     async def run(self, stop: asyncio.Event) -> Fatal | None:
         """Until `stop` is set (then finish within the grace), or the link fails for good."""
         await self.dispatcher.warm_up()
-        workers = [asyncio.ensure_future(work) for work in (self._tick(), self.relay.run(), self.installs.run())]
+        shells = (self._tick(), self.lease.run(), self.relay.run(), self.installs.run())
+        workers = [asyncio.ensure_future(work) for work in shells]
         link = asyncio.ensure_future(self._linked())
         stopped = asyncio.ensure_future(stop.wait())
         try:
@@ -79,12 +90,29 @@ class Bridge:
             await self._close(*workers)
 
     async def _linked(self) -> Fatal:
-        """Dial once Redis is subscribed: what is enqueued before would have no listener."""
+        """Dial once Redis is subscribed (what is enqueued before would have no listener) and the jobs are ours."""
         try:
-            await asyncio.wait_for(self.relay.subscribed.wait(), FIRST_REDIS_S)
+            await asyncio.wait_for(self.lease.answered.wait(), FIRST_REDIS_S)
         except TimeoutError:
             event(log, logging.WARNING, "redis.not_there", waited_s=FIRST_REDIS_S)
+            return await self.link.run()
+        await self.lease.held.wait()
+        try:
+            await asyncio.wait_for(self._take_over(), TAKE_OVER_S)
+        except (TimeoutError, redis.RedisError, OSError) as exc:
+            event(log, logging.ERROR, "bridge.not_adopted", error=type(exc).__name__)
+        self.apply(self.session.adopted(time.monotonic()))
         return await self.link.run()
+
+    async def _take_over(self) -> None:
+        """Go on with what a predecessor left, as far as the replay stream tells. Raises redis.RedisError."""
+        await self.relay.subscribed.wait()
+        left = await self._registry.read()
+        if left:
+            self._healed.clear()
+            self.apply(self.session.adopt(left, time.monotonic()))
+            self.relay.heal(full=True)
+            await self._healed.wait()
 
     async def _tick(self) -> None:
         while True:
@@ -109,6 +137,8 @@ class Bridge:
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         await _cancelled(*tasks)
         await self.dispatcher.close()
+        with contextlib.suppress(redis.RedisError, OSError):
+            await self.lease.give_back()
         await self._client.aclose()
 
     # ---------------------------------------------------------------- what the session wants
@@ -167,6 +197,7 @@ class Bridge:
 
     def healed(self, *, full: bool) -> None:
         self.apply(self.session.healed(time.monotonic(), full=full))
+        self._healed.set()
 
     # ---------------------------------------------------------------- from the watch of installs
 
@@ -246,6 +277,9 @@ def main() -> int:
     except ConfigError as exc:
         print(f"pendra bridge: {exc.message}", file=sys.stderr)  # noqa: T201  # logging may not work yet
         return EXIT_CONFIG
+    except LeaseLostError as exc:
+        event(log, logging.CRITICAL, "bridge.replaced", why=exc.message)
+        return EXIT_REPLACED
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ class Outbox:
 
     __slots__ = ("_dropped", "_items", "_limit", "chars")
 
-    def __init__(self, limit: int = LIMIT_CHARS) -> None:
+    def __init__(self, limit: int = LIMIT_CHARS, *, begins: int = 0) -> None:
+        """`begins`: the first seq it will hold; those before count as dropped."""
         self._items: deque[Sent] = deque()
-        self._dropped = -1
+        self._dropped = begins - 1
         self._limit = limit
         self.chars = 0
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import deque
 from typing import Any, Protocol, cast
 
@@ -61,6 +62,7 @@ class Relay:
         self._run_id: str | None = None
         self._noted: deque[tuple[int, bytes]] = deque()
         self._pings = self._pongs = 0
+        self._ping_mark = _PING + secrets.token_hex(4).encode() + b":"
         self._safe = _START
         self._heal_wanted = asyncio.Event()
         self._heal_full = False
@@ -144,8 +146,10 @@ class Relay:
             news = decode_fleet(data)
             if news is not None:
                 self._sink.fleet_news(news)
+        elif data.startswith(self._ping_mark):
+            self._pong(int(data[len(self._ping_mark) :]))
         elif data.startswith(_PING):
-            self._pong(int(data[len(_PING) :]))
+            pass  # a successor's that waits for its turn, or a predecessor's
         else:
             self._sink.batch(data)
 
@@ -159,7 +163,7 @@ class Relay:
             number = self._pings
             newest = await self._newest()
             self._noted.append((number, newest))
-            await self._client.publish(self._channel, _PING + b"%d" % number)
+            await self._client.publish(self._channel, self._ping_mark + b"%d" % number)
             await asyncio.sleep(self._ping_s)
             if self._pongs < number:
                 raise SubscriptionLostError("our own ping did not come back")

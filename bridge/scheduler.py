@@ -110,6 +110,10 @@ class Scheduler:
             del self._lanes[job.need]
         return True
 
+    def adopted(self, tenant: str) -> None:
+        """A job of this tenant runs already: a predecessor released it."""
+        self._running[tenant] += 1
+
     def settled(self, tenant: str) -> None:
         """A released job of this tenant ended, or waits again."""
         self._running[tenant] -= 1

@@ -14,8 +14,10 @@ from typing import Any
 
 from bridge import problems, replies
 from bridge.admission import Queueing, admission
+from bridge.adoption import Adoption
 from bridge.adverts import Adverts
 from bridge.effects import DrainWorker, Effect, Enqueue, Release
+from bridge.entries import Found
 from bridge.fleet import Gone
 from bridge.installs import Installs
 from bridge.jobs import JobRecord, JobState, move
@@ -66,6 +68,7 @@ class Session:
         self._ledger = Ledger(bridge_id, wall)
         self._stream = Stream(self._ledger, opener)
         self._watch = Watch(self._ledger)
+        self._adoption = Adoption(self._ledger)
         self._adverts = Adverts()
         self._installs = Installs(self._ledger)
         self._max_waiting = max_waiting
@@ -78,6 +81,18 @@ class Session:
     @property
     def linked(self) -> bool:
         return self._ledger.linked
+
+    # ---------------------------------------------------------------- what a predecessor left
+
+    def adopt(self, left: Sequence[Found], now: float) -> list[Effect]:
+        """Before the first link: take these jobs over; then feed the replay stream from its beginning."""
+        self._adoption.begin(left, now)
+        return self._flush(now)
+
+    def adopted(self, now: float) -> list[Effect]:
+        """The replay stream was read to its end."""
+        self._adoption.end()
+        return self._flush(now)
 
     # ---------------------------------------------------------------- from the API
 
@@ -250,6 +265,7 @@ class Session:
         if problem is not None:
             self._ledger.fail(record, problem, now)
             return
+        self._ledger.remember(record)
         self._ledger.send(replies.accepted(record, self._ledger.scheduler.depth))
         self._ledger.wait(record)
 
@@ -289,7 +305,7 @@ class Session:
         if record is None:
             ledger.send(replies.error(job_id, seq + 1, problems.UNKNOWN_JOB))
             return
-        missed = record.outbox.after(seq)
+        missed = record.outbox.after(seq) if seq <= record.last_seq else None  # an adopted one may know less
         if missed is None and record.state is not JobState.ENDED:
             ledger.fail(record, problems.TRIMMED, now, seq=seq + 1)
         elif missed is None:

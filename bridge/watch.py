@@ -41,6 +41,8 @@ class Watch:
         self._ledger.fleet.renew_all(now)
         event(log, logging.INFO, "redis.up", data_lost=data_lost)
         for record in list(self._ledger.jobs.open.values()):
+            if data_lost:
+                self._ledger.remember(record)
             if record.state is JobState.DISPATCHED and data_lost:
                 self._ledger.run_again(record)
             elif record.state is JobState.DISPATCHED:

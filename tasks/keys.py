@@ -9,6 +9,8 @@
 | `pendra:fleet` | channel: WorkerInfo JSON, and `{"gone": id}` | – | worker heartbeat | bridge |
 | `pendra:events:<bridge>` | channel: event batches (`tasks.events`) | – | worker publisher | bridge relay |
 | `pendra:replay:<bridge>` | stream, field `b`: the same batches, MAXLEN ~ REPLAY_MAXLEN | REPLAY_TTL_S | worker publisher | bridge relay |
+| `pendra:bridge:<bridge>` | string: token of the bridge process that owns the jobs | BRIDGE_LEASE_S | bridge | bridge |
+| `pendra:open:<bridge>` | hash: job id → sealed `bridge.registry.Entry` of an open job | JOB_TTL_S | bridge | the bridge that succeeds it |
 | `pendra:control:<worker>` | channel: `{"op": "cancel", "job_id", "attempt"}` … | – | bridge | worker |
 | `pendra:answers:<request>` | list: `{"worker_id", "ok", "busy"}`, what workers answer to `unload` | ANSWERS_TTL_S | worker | installer agent |
 | queue `model.<model>` | Celery queue (list) | – | bridge | workers that hold the model |
@@ -21,6 +23,7 @@ from __future__ import annotations
 PREFIX = "pendra:"
 
 WORKER_LEASE_S = 3.0
+BRIDGE_LEASE_S = 3.0
 HEARTBEAT_S = 1.0
 JOB_TTL_S = 3600
 REPLAY_TTL_S = 300
@@ -49,6 +52,14 @@ def events(bridge_id: str) -> str:
 
 def replay(bridge_id: str) -> str:
     return f"{PREFIX}replay:{bridge_id}"
+
+
+def bridge_lease(bridge_id: str) -> str:
+    return f"{PREFIX}bridge:{bridge_id}"
+
+
+def open_jobs(bridge_id: str) -> str:
+    return f"{PREFIX}open:{bridge_id}"
 
 
 def control(worker_id: str) -> str:

@@ -55,6 +55,11 @@ class BridgeScripts:
     def __init__(self, client: aredis.Redis) -> None:
         self._acquire = client.register_script(lua("acquire"))
         self._release = client.register_script(lua("release"))
+        self._hold = client.register_script(lua("hold"))
+
+    async def hold(self, lease: str, token: str, seconds: float) -> bool:
+        """Take or renew a lease; 0 seconds give it back. False: somebody else holds it."""
+        return bool(await self._hold(keys=[lease], args=[token, int(seconds * 1000)]))
 
     async def acquire(self, job: Placement) -> str | None:
         """The worker whose slot the job now holds, or None when every candidate is full or gone."""

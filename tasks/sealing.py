@@ -115,5 +115,9 @@ def payload_aad(job_id: str) -> bytes:
     return b"job\0" + job_id.encode()
 
 
+def open_job_aad(job_id: str) -> bytes:
+    return b"open\0" + job_id.encode()
+
+
 def event_aad(job_id: str, attempt: int, seq: int) -> bytes:
     return b"event\0%s\0%d\0%d" % (job_id.encode(), attempt, seq)

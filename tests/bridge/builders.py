@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bridge.effects import Acquire, Effect, Enqueue, Send
+from bridge.effects import Acquire, Effect, Enqueue, Forget, Remember, Send
+from bridge.entries import Entry
 from bridge.protocol import JobFrame, JobMark, Welcome
 from bridge.session import Session
 from tasks.contract import Chunk, Claimed, Event, Failed, Finished, ModelInfo, Progress, Usage, WorkerInfo
@@ -64,13 +65,17 @@ def failed(seq: int, job_id: str = "j1", attempt: int = 0, *, code: str = "out_o
 
 
 class Driven:
-    """A session with a clock that is moved by hand. `do(effects)` sorts what came out."""
+    """A session with a clock that is moved by hand. `do(effects)` sorts what came out.
+
+    `registry` is what would be in Redis of its open jobs.
+    """
 
     def __init__(self, *workers: WorkerInfo, linked: bool = True, **options: Any) -> None:
         self.now = 100.0
         self.session = Session("b1", Opener(FLEET_KEY), wall=self.wall, **options)
         self.frames: list[dict[str, Any]] = []
         self.effects: list[Effect] = []
+        self.registry: dict[str, Entry] = {}
         for info in workers:
             self.beat(info)
         if linked:
@@ -86,7 +91,12 @@ class Driven:
 
     def do(self, effects: list[Effect]) -> list[Effect]:
         self.frames += [json.loads(effect.text) for effect in effects if isinstance(effect, Send)]
-        others = [effect for effect in effects if not isinstance(effect, Send)]
+        others = [effect for effect in effects if not isinstance(effect, Send | Remember | Forget)]
+        for effect in effects:
+            if isinstance(effect, Remember):
+                self.registry[effect.entry.id] = effect.entry
+            elif isinstance(effect, Forget):
+                del self.registry[effect.job_id]
         self.effects += others
         return others
 

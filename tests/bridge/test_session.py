@@ -552,6 +552,7 @@ def test_nothing_of_ten_thousand_jobs_is_left() -> None:
         driven.send(Ack(job_id=name, seq=2))
         driven.clear()
     ledger = driven.session._ledger
+    assert not driven.registry
     assert not list(ledger.jobs)
     assert ledger.jobs._ended_chars == 0
     assert not ledger.fleet._holder

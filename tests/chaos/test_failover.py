@@ -58,6 +58,12 @@ def held(stack: Stack) -> set[bytes]:
         return {job for info in workers(stack) for job in client.smembers(keys.credits_of(info.worker_id))}
 
 
+def left_open(stack: Stack) -> list[bytes]:
+    """Keys of jobs that Redis still has."""
+    with contextlib.closing(connect(stack.status_url())) as client:
+        return [*client.scan_iter(keys.job("*")), *client.scan_iter(keys.open_jobs("*"))]
+
+
 @pytest.mark.usefixtures("both")
 def test_a_killed_workers_stream_goes_on_where_it_was(stack: Stack, undisturbed: Watched) -> None:
     client = Client(stack, request())
@@ -119,6 +125,21 @@ def test_a_redis_that_is_killed_takes_no_token_with_it(stack: Stack, undisturbed
     assert seen.workers == [worker.worker_id], "the worker went on; nobody had to start over"
     assert eventually(lambda: len(workers(stack)) == 2 and not stack.slots_busy(), 20)
     assert eventually(lambda: not held(stack)), "a slot leaked"
+
+
+@pytest.mark.usefixtures("both")
+def test_a_bridge_that_is_killed_is_succeeded_by_one_that_goes_on(stack: Stack, undisturbed: Watched) -> None:
+    pid = stack.processes("bridge")[0]["pid"]
+    client = Client(stack, request())
+    client.after(20)
+    worker = serving(stack)
+    os.kill(pid, signal.SIGKILL)
+    assert len(client.seen.times) < len(undisturbed.times), "killed too late to prove anything"
+    seen = client.result()
+    assert_whole(seen, undisturbed)
+    assert seen.workers == [worker.worker_id], "the worker never stopped"
+    assert eventually(lambda: not held(stack)), "a slot leaked"
+    assert eventually(lambda: not left_open(stack)), "the successor forgot to forget"
 
 
 @pytest.mark.usefixtures("both")

@@ -1,0 +1,58 @@
+"""Taking over the jobs of a bridge that died. Pure.
+
+Each job is put where its newest attempt began; the replay stream, read from its beginning, then moves it to where
+it is now, as if its events had just come. What no worker has by then is dispatched anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from bridge.entries import Found
+from bridge.jobs import JobRecord, JobState
+from bridge.ledger import Ledger
+from bridge.outbox import Outbox
+from bridge.supervision import CLAIM_S, Due, Timer
+from tasks.logs import event
+
+log = logging.getLogger("pendra.bridge")
+
+
+class Adoption:
+    """`begin`, then the stream, then `end`; once, before the link is up."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._homeless: list[JobRecord] = []
+
+    def begin(self, left: Sequence[Found], now: float) -> None:
+        for found in left:
+            self._take_over(found, now)
+        if left:
+            event(log, logging.WARNING, "bridge.adopting", jobs=len(left))
+
+    def end(self) -> None:
+        """The stream has told what became of the jobs. Those that hold no slot and were not heard of wait again."""
+        for record in self._homeless:
+            if record.state is JobState.DISPATCHED:
+                self._ledger.run_again(record)
+        self._homeless.clear()
+
+    def _take_over(self, found: Found, now: float) -> None:
+        entry, ledger = found.entry, self._ledger
+        record = ledger.open(entry.frame, now)
+        record.state = JobState.DISPATCHED  # it may be out there; `end` knows
+        record.attempt, record.losses, record.handovers = entry.attempt, entry.losses, entry.handovers
+        record.next_seq, record.seen_seq = entry.next_seq, entry.next_seq - 1
+        record.outbox = Outbox(begins=entry.next_seq)
+        record.streamed, record.continuable = entry.streamed, entry.continuable
+        record.tokens = list(entry.tokens)
+        record.remembered = True
+        ledger.scheduler.adopted(entry.frame.tenant)
+        if not found.holder:
+            self._homeless.append(record)
+            return
+        record.worker_id = found.holder
+        ledger.fleet.hold(record.id, found.holder, entry.frame.model)
+        ledger.timers.set(now + CLAIM_S, Timer(record.id, Due.CLAIM, record.attempt))

@@ -1,0 +1,41 @@
+"""An open job as it is written down for a successor. Pure data; `bridge.registry` keeps it in Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge.protocol import JobFrame
+from tasks.contract import Frozen, Job
+
+
+class Entry(Frozen):
+    """An open job as it stood when its attempt began: what was delivered until then, and how it got there."""
+
+    frame: JobFrame
+    attempt: int = 0
+    next_seq: int = 0
+    streamed: bool = False
+    continuable: bool = True
+    tokens: tuple[int, ...] = ()
+    losses: int = 0
+    handovers: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.frame.job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a predecessor left of a job. `holder`: the worker whose slot its attempt holds, "" when none does."""
+
+    entry: Entry = field(repr=False)
+    holder: str = ""
+
+
+def newest(entry: Entry, job: Job) -> Entry:
+    """The entry, brought to the attempt that was dispatched (the two are not written together). Pure."""
+    if job.attempt <= entry.attempt:
+        return entry
+    begun = {"attempt": job.attempt, "next_seq": job.first_seq, "streamed": job.resume is not None}
+    return entry.model_copy(update=begun | {"tokens": job.resume.token_ids if job.resume else ()})

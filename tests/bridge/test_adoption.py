@@ -1,0 +1,202 @@
+"""A bridge that died and its successor: jobs go on where they were, whatever the replay stream still has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.effects import Acquire, CancelOnWorker, Heal
+from bridge.entries import Entry, Found, newest
+from bridge.protocol import Cancel
+from bridge.supervision import CLAIM_S
+from tasks.contract import Event, Job, Resume
+from tests.bridge.builders import Driven, batch, chunk, claimed, failed, finished, job, progress, worker
+
+
+@dataclass
+class Succession:
+    """A bridge that dies at some point; `stream` is what is in Redis of its workers' events."""
+
+    old: Driven
+    stream: list[list[Event]] = field(default_factory=list)
+
+    def publish(self, *events: Event, unread: bool = False) -> None:
+        self.stream.append(list(events))
+        if not unread:
+            self.old.events(*events)
+
+    def successor(self, *fleet: Any, holders: dict[str, str] | None = None, trimmed: int = 0) -> Driven:
+        """A new session that has adopted everything. `holders`: jobs that hold a slot, by worker."""
+        new = Driven(*fleet, linked=False)
+        new.now = self.old.now
+        left = [Found(entry, (holders or {}).get(entry.id, "")) for entry in self.old.registry.values()]
+        new.registry = dict(self.old.registry)
+        new.do(new.session.adopt(left, new.now))
+        new.session.heal_started()
+        for events in self.stream[trimmed:]:
+            new.do(new.session.events(batch(*events), new.now))
+        new.do(new.session.healed(new.now, full=True))
+        new.do(new.session.adopted(new.now))
+        return new
+
+
+def acquires(driven: Driven) -> list[Acquire]:
+    return [effect for effect in driven.effects if isinstance(effect, Acquire)]
+
+
+def running(*fleet: Any) -> Succession:
+    made = Succession(Driven(*(fleet or (worker(),))))
+    made.old.start()
+    made.stream.append([claimed()])
+    return made
+
+
+def test_a_stream_goes_on_where_the_reader_is() -> None:
+    succession = running()
+    succession.publish(chunk(1, "a", tokens=(7,)))
+    succession.publish(chunk(2, "b", tokens=(8,)), unread=True)
+    new = succession.successor(worker(), holders={"j1": "w1"})
+    new.link(j1=1)
+    assert new.text() == "b"
+    new.events(chunk(3, "c"), finished(4))
+    assert new.text() == "bc"
+    assert new.seqs() == [2, 3, 4]
+    assert not new.registry
+    assert acquires(new) == []
+
+
+def test_a_job_that_ended_while_nobody_listened_is_delivered() -> None:
+    succession = running()
+    succession.publish(chunk(1, "a"), finished(2), unread=True)
+    new = succession.successor(worker())
+    new.link(j1=0)
+    assert new.text() == "a"
+    assert len(new.of("usage")) == len(new.of("result")) == 1
+    assert new.session.open_jobs == 0
+    assert not new.registry
+
+
+def test_a_worker_that_dies_after_its_bridge_is_followed_by_another() -> None:
+    succession = running(worker("w1"), worker("w2"))
+    succession.publish(chunk(1, "a", tokens=(7,)))
+    new = succession.successor(worker("w1"), worker("w2"), holders={"j1": "w1"})
+    new.link(j1=1)
+    new.tick(4.0, worker("w2"))
+    (again,) = acquires(new)
+    assert (again.job.attempt, again.job.first_seq, again.job.resume) == (1, 2, Resume(token_ids=(7,)))
+    assert again.candidates == (("w2", 2),)
+
+
+def test_a_later_attempt_is_taken_over_as_such() -> None:
+    succession = running(worker("w1"), worker("w2"))
+    succession.publish(chunk(1, "a", tokens=(7,)))
+    (again,) = [e for e in succession.old.tick(4.0, worker("w2")) if isinstance(e, Acquire)]
+    succession.old.take(again)
+    succession.publish(claimed(seq=2, attempt=1, worker_id="w2"))
+    succession.publish(chunk(2, "from the dead"), unread=True)
+    succession.publish(chunk(3, "b", attempt=1), unread=True)
+    new = succession.successor(worker("w2"), holders={"j1": "w2"})
+    new.link(j1=2)
+    assert new.text() == "b"
+    assert new.of("error") == []
+
+
+def test_what_waited_waits_again() -> None:
+    succession = Succession(Driven(worker(slots=1)))
+    succession.old.start("runs")
+    succession.stream.append([claimed("runs")])
+    succession.old.send(job("waits"))
+    new = succession.successor(worker(slots=1), holders={"runs": "w1"})
+    assert acquires(new) == []
+    new.link(runs=0, waits=-1)
+    new.events(finished(1, "runs"))
+    (again,) = acquires(new)
+    assert (again.job.job_id, again.job.first_seq) == ("waits", 0)
+
+
+def test_what_is_in_the_queue_stays_there_for_a_while() -> None:
+    succession = Succession(Driven(worker()))
+    succession.old.take(next(e for e in succession.old.send(job()) if isinstance(e, Acquire)))
+    new = succession.successor(worker(), holders={"j1": "w1"})
+    assert acquires(new) == []
+    new.tick(CLAIM_S + 0.1, worker())
+    assert [effect.job.attempt for effect in acquires(new)] == [1]
+
+
+def test_what_the_api_forgot_meanwhile_is_stopped() -> None:
+    succession = running()
+    new = succession.successor(worker(), holders={"j1": "w1"})
+    new.link()
+    assert CancelOnWorker("w1", "j1", 0) in new.effects
+    assert not new.registry
+
+
+def test_a_stream_trimmed_past_what_the_reader_has_ends_with_one_error() -> None:
+    succession = running()
+    for seq in range(1, 6):
+        succession.publish(chunk(seq, str(seq)))
+    new = succession.successor(worker(), holders={"j1": "w1"}, trimmed=3)
+    new.link(j1=5)
+    (error,) = new.of("error")
+    assert (error["code"], error["seq"]) == ("stream_gap", 6)
+    assert not new.registry
+
+
+def test_tenants_are_counted_once() -> None:
+    succession = running()
+    new = succession.successor(worker(), holders={"j1": "w1"})
+    new.link(j1=0)
+    new.events(failed(1))
+    assert not new.session._ledger.scheduler._running
+    assert not new.session._ledger.fleet._holder
+
+
+def test_the_entry_is_written_anew_with_every_attempt_and_gone_at_the_end() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start(worker_id="w1")
+    driven.events(progress(seq=1), chunk(2, "a", tokens=(5,)))
+    assert driven.registry["j1"].attempt == 0
+    driven.tick(4.0, worker("w2"))
+    entry = driven.registry["j1"]
+    assert (entry.attempt, entry.next_seq, entry.tokens, entry.streamed, entry.losses) == (1, 3, (5,), True, 1)
+    driven.send(Cancel(job_id="j1"))
+    assert not driven.registry
+
+
+def test_what_was_refused_is_not_written_down() -> None:
+    driven = Driven(worker())
+    driven.send(job(model="other"))
+    assert not driven.registry
+
+
+def test_after_redis_lost_its_data_everything_open_is_written_down_as_it_is() -> None:
+    driven = Driven(worker())
+    driven.start()
+    driven.events(chunk(1, "a", tokens=(5,)))
+    driven.registry.clear()
+    driven.do(driven.session.redis_back(driven.now, data_lost=True))
+    assert driven.registry["j1"].tokens == (5,)
+
+
+def test_the_payload_says_what_the_entry_does_not_know_yet() -> None:
+    entry = Entry(frame=job(), attempt=0)
+    payload = Job(
+        job_id="j1",
+        attempt=1,
+        model="m",
+        body={},
+        created=0,
+        bridge_id="b",
+        first_seq=4,
+        resume=Resume(token_ids=(9,)),
+    )
+    made = newest(entry, payload)
+    assert (made.attempt, made.next_seq, made.streamed, made.tokens) == (1, 4, True, (9,))
+    assert newest(made, payload.model_copy(update={"attempt": 0})) is made
+
+
+def test_heals_asked_for_while_adopting_are_those_of_a_live_session() -> None:
+    succession = running()
+    succession.publish(chunk(1, "a"), unread=True)
+    new = succession.successor(worker(), holders={"j1": "w1"})
+    assert [effect for effect in new.effects if isinstance(effect, Heal)] == []

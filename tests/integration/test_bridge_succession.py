@@ -1,0 +1,121 @@
+"""One owner at a time, and what it leaves to its successor: the lease and the registry on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.asyncio as aredis
+
+from bridge.entries import Entry, Found
+from bridge.lease import Lease, LeaseLostError
+from bridge.registry import Registry
+from tasks import keys
+from tasks.contract import Job, Resume
+from tasks.redis_client import connect_async
+from tasks.scripts import BridgeScripts, Placement
+from tasks.sealing import FleetKey, Opener, Sealer, payload_aad
+from tests.bridge.builders import job
+from tests.integration.bridge_world import eventually
+
+pytestmark = pytest.mark.integration
+
+KEY = FleetKey.generate()
+SEALER = Sealer(KEY)
+SECRET = "the patient's name"
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[aredis.Redis]:
+    async with connect_async(redis_url) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def kept(lease: Lease) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.ensure_future(lease.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_second_bridge_waits_until_the_first_ones_lease_has_lapsed(client: aredis.Redis) -> None:
+    first, second = Lease(client, "b"), Lease(client, "b")
+    async with kept(first):
+        await asyncio.wait_for(first.held.wait(), 5)
+        async with kept(second):
+            await asyncio.wait_for(second.answered.wait(), 5)
+            assert not second.held.is_set()
+    died = time.monotonic()
+    async with kept(second):
+        await asyncio.wait_for(second.held.wait(), keys.BRIDGE_LEASE_S + 2)
+        assert time.monotonic() - died < keys.BRIDGE_LEASE_S + 1
+        async with kept(first) as zombie:
+            with pytest.raises(LeaseLostError):
+                await asyncio.wait_for(asyncio.shield(zombie), 5)
+
+
+async def test_a_lease_given_back_is_free_at_once(client: aredis.Redis) -> None:
+    first, second = Lease(client, "b"), Lease(client, "b")
+    async with kept(first):
+        await asyncio.wait_for(first.held.wait(), 5)
+    await second.give_back()
+    assert await client.exists(keys.bridge_lease("b")), "only its holder can give it back"
+    await first.give_back()
+    async with kept(second):
+        await asyncio.wait_for(second.held.wait(), 0.5)
+
+
+async def test_bridges_of_other_ids_do_not_meet(client: aredis.Redis) -> None:
+    leases = [Lease(client, name) for name in "ab"]
+    async with kept(leases[0]), kept(leases[1]):
+        await eventually(lambda: all(lease.held.is_set() for lease in leases))
+
+
+def payload(made: Job) -> bytes:
+    return SEALER.seal(made.model_dump_json().encode(), payload_aad(made.job_id))
+
+
+async def test_the_registry_gives_back_what_was_written_sealed(client: aredis.Redis) -> None:
+    registry = Registry(client, "b", SEALER, Opener(KEY))
+    waiting = Entry(frame=job("waits", body={"messages": [SECRET]}))
+    running = Entry(frame=job("runs"))
+    await registry.remember(waiting)
+    await registry.remember(running)
+    await registry.remember(Entry(frame=job("over")))
+    await registry.forget("over")
+    resumed = Job(
+        job_id="runs",
+        attempt=1,
+        model="m",
+        body={},
+        created=0,
+        bridge_id="b",
+        first_seq=5,
+        resume=Resume(token_ids=(7,)),
+    )
+    await client.set(keys.worker_lease("w1"), "e")
+    placement = Placement("runs", 1, payload(resumed), "b", None, (("w1", 2),))
+    assert await BridgeScripts(client).acquire(placement) == "w1"
+    found = {one.entry.id: one for one in await registry.read()}
+    assert found["waits"] == Found(waiting)
+    assert found["runs"].holder == "w1"
+    entry = found["runs"].entry
+    assert (entry.attempt, entry.next_seq, entry.tokens) == (1, 5, (7,))
+    raw = await client.hgetall(keys.open_jobs("b"))
+    assert SECRET.encode() not in b"".join(raw.values())
+    assert await client.ttl(keys.open_jobs("b")) > 0
+    assert await Registry(client, "other", SEALER, Opener(KEY)).read() == []
+
+
+async def test_an_entry_under_a_foreign_key_is_left_out(
+    client: aredis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await Registry(client, "b", Sealer(FleetKey.generate()), Opener(KEY)).remember(Entry(frame=job()))
+    assert await Registry(client, "b", SEALER, Opener(KEY)).read() == []
+    assert "job.unreadable" in caplog.text
