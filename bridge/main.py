@@ -30,7 +30,7 @@ from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
 from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
-from tasks import logs
+from tasks import keys, logs
 from tasks.celery_app import make_app
 from tasks.contract import InstallProgress, WorkerInfo
 from tasks.errors import ConfigError, PendraError, SealError
@@ -45,6 +45,7 @@ log = logging.getLogger("pendra.bridge")
 TICK_S = 0.05
 FIRST_REDIS_S = 5.0  # how long the first connection to the API waits for Redis, so that it hears of workers at once
 TAKE_OVER_S = 10.0
+REPORT_S = 1.0
 EXIT_REPLACED = 75  # EX_TEMPFAIL: started again, it waits for its turn
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: restarting does not help
 
@@ -72,7 +73,7 @@ class Bridge:
     async def run(self, stop: asyncio.Event) -> Fatal | None:
         """Until `stop` is set (then finish within the grace), or the link fails for good."""
         await self.dispatcher.warm_up()
-        shells = (self._tick(), self.lease.run(), self.relay.run(), self.installs.run())
+        shells = (self._tick(), self.lease.run(), self.relay.run(), self.installs.run(), self._report())
         workers = [asyncio.ensure_future(work) for work in shells]
         link = asyncio.ensure_future(self._linked())
         stopped = asyncio.ensure_future(stop.wait())
@@ -118,6 +119,16 @@ class Bridge:
         while True:
             self.apply(self.session.tick(time.monotonic()))
             await asyncio.sleep(TICK_S)
+
+    async def _report(self) -> None:
+        """Tell `pendra jobs` what is open. Lost reports are no loss."""
+        while True:
+            await asyncio.sleep(REPORT_S)
+            if not self.lease.held.is_set():
+                continue
+            text = self.session.overview(time.monotonic()).model_dump_json()
+            with contextlib.suppress(redis.RedisError, OSError):
+                await self._client.set(keys.overview(self.bridge_id), text, ex=keys.OVERVIEW_TTL_S)
 
     async def _finish(self) -> None:
         """SIGTERM: take nothing new, let the open jobs end, then end them."""

@@ -22,6 +22,7 @@ from bridge.fleet import Gone
 from bridge.installs import Installs
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
+from bridge.overview import overview
 from bridge.placement import eligible, need_of, plan, refusal
 from bridge.protocol import (
     Ack,
@@ -41,7 +42,7 @@ from bridge.stream import Stream
 from bridge.supervision import CLAIM_S, REDIS_GRACE_S, Due, Timer
 from bridge.watch import Watch
 from tasks import keys
-from tasks.contract import InstallProgress, WorkerInfo
+from tasks.contract import InstallProgress, Overview, WorkerInfo
 from tasks.errors import PendraError
 from tasks.events import Envelope
 from tasks.logs import event
@@ -77,6 +78,10 @@ class Session:
     @property
     def open_jobs(self) -> int:
         return len(self._ledger.jobs.open)
+
+    def overview(self, now: float) -> Overview:
+        """The open jobs, for people."""
+        return overview(self._ledger, now)
 
     @property
     def linked(self) -> bool:

@@ -212,6 +212,26 @@ class WorkerInfo(Frozen):
     kids: tuple[str, ...] = ()
 
 
+class JobRow(Frozen):
+    """One open job as people see it: nothing of its content. Times in seconds, `tokens` delivered so far."""
+
+    job_id: str
+    model: str
+    state: str
+    attempt: int = 0
+    worker_id: str = ""
+    age_s: float = 0.0
+    tokens: int = 0
+
+
+class Overview(Frozen):
+    """What a bridge has open, the oldest first; `total` may be more than the rows that are listed."""
+
+    bridge_id: str
+    total: int
+    rows: tuple[JobRow, ...] = ()
+
+
 class InstallRequest(Frozen):
     """What `tasks.install_model` is asked for; its arguments are these fields, plain JSON (docs/operations.md).
 

@@ -1,0 +1,30 @@
+"""The overview: where each job is, and nothing of what it is about."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge import overview as module
+from tests.bridge.builders import Driven, chunk, job, worker
+
+
+def test_running_and_waiting_jobs_with_attempt_worker_and_age() -> None:
+    driven = Driven(worker(slots=1))
+    driven.start("runs", body={"messages": ["secret"]})
+    driven.events(chunk(1, "secret", "runs"), chunk(2, "secret", "runs"))
+    driven.send(job("waits"))
+    driven.now += 2
+    view = driven.session.overview(driven.now)
+    runs, waits = view.rows
+    assert (runs.job_id, runs.state, runs.attempt, runs.worker_id, runs.tokens) == ("runs", "running", 0, "w1", 2)
+    assert (waits.job_id, waits.state, waits.worker_id, waits.age_s) == ("waits", "waiting", "", 2.0)
+    assert "secret" not in view.model_dump_json()
+
+
+def test_a_long_list_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ROWS", 2)
+    driven = Driven(worker(slots=1))
+    for n in range(5):
+        driven.send(job(f"j{n}"))
+    view = driven.session.overview(driven.now)
+    assert ([row.job_id for row in view.rows], view.total) == (["j0", "j1"], 5)
