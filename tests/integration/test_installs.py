@@ -161,8 +161,9 @@ async def test_a_bridge_asks_and_hears(host: Host, redis_url: str):
     from bridge.dispatch import Dispatcher
     from bridge.install_watch import InstallWatch
     from bridge.protocol import Cancel, Install
+    from bridge.registry import Registry
     from tasks.redis_client import connect_async
-    from tasks.sealing import Sealer
+    from tasks.sealing import Opener, Sealer
     from tests.bridge.builders import FLEET_KEY, Driven, worker
 
     driven = Driven(worker(node=NODE))
@@ -182,7 +183,9 @@ async def test_a_bridge_asks_and_hears(host: Host, redis_url: str):
             self.apply(driven.session.install_ended(*news, driven.now))
 
     client, shell = connect_async(redis_url), Shell()
-    dispatcher = Dispatcher(client, host.app, Sealer(FLEET_KEY), shell)  # type: ignore[arg-type]
+    sealer = Sealer(FLEET_KEY)
+    registry = Registry(client, "b", sealer, Opener(FLEET_KEY))
+    dispatcher = Dispatcher(client, host.app, sealer, shell, registry)  # type: ignore[arg-type]
     watch = InstallWatch(client, shell, 0.05)
     running = asyncio.create_task(watch.run())
 
