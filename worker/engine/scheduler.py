@@ -1,7 +1,8 @@
 """What the next decode step evaluates, and who waits. Pure: it never sees a context, only the `Memory` it is given.
 
-Each step: one token of every decoding sequence first, then prompt chunks up to `n_batch`, shared fairly among the
-requests that prefill. Requests are admitted first in, first out.
+Each step: one token of every decoding sequence first, then prompt chunks up to `n_batch`. Of the requests that
+prefill, the one with the least left goes first, because its first token is then soonest and the others' hardly later;
+the oldest always gets a part, so that no long prompt starves. Requests are admitted first in, first out.
 
 KV cells are counted before they are used: a running sequence has claimed a cell for each of its tokens, caches of
 free slots hold theirs until they are needed. When claims outgrow the pool, caches go first (least recently used),
@@ -21,6 +22,8 @@ from worker.engine.sequence import Sequence, State
 from worker.engine.slots import Placement, SlotTable
 
 _log = logging.getLogger("pendra.engine")
+_OLDEST = 4
+"""One part in so many of a step's prompt tokens is the oldest request's, however long its prompt."""
 
 
 class Memory(Protocol):
@@ -78,7 +81,7 @@ class Scheduler:
         self._cells = cells
         self._n_batch = n_batch
         self.chunk = n_batch
-        """The most prompt tokens of a step in which others decode; may be changed between steps."""
+        """The most prompt tokens of a step that others wait for; may be changed between steps."""
         self._sharing = sharing
         self._least_share = least_share
         self._slots = SlotTable(slots, sharing=sharing, least_share=least_share)
@@ -123,7 +126,7 @@ class Scheduler:
         if len(decode) == len(self._running):
             return Plan(decode)
         budget = self._n_batch - len(decode)
-        return Plan(decode, self._chunks(min(budget, self.chunk) if decode else budget))
+        return Plan(decode, self._chunks(budget if len(self._running) == 1 else min(budget, self.chunk)))
 
     def commit(self, plan: Plan) -> None:
         """The plan's tokens are in the KV cache now; what becomes of drafts, `settle` says."""
@@ -255,12 +258,14 @@ class Scheduler:
     # ------------------------------------------------------------ prefill
 
     def _chunks(self, budget: int) -> list[tuple[Sequence, int]]:
-        """Equal shares of the budget; what a short prompt leaves over goes to the others."""
+        """Who evaluates how much of its prompt, in the order of their admission."""
         prefilling = [seq for seq in self._running if seq.state is State.PREFILL]
-        counts: dict[int, int] = {}
-        left = len(prefilling)
+        oldest = prefilling[0]
+        counts = {oldest.slot: min(oldest.pending, -(-budget // _OLDEST))}
+        budget -= counts[oldest.slot]
         for seq in sorted(prefilling, key=lambda seq: seq.pending):
-            counts[seq.slot] = min(seq.pending, -(-budget // left))
-            budget -= counts[seq.slot]
-            left -= 1
+            has = counts.get(seq.slot, 0)
+            more = min(seq.pending - has, budget)
+            counts[seq.slot] = has + more
+            budget -= more
         return [(seq, counts[seq.slot]) for seq in prefilling if counts[seq.slot]]

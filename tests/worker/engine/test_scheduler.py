@@ -131,13 +131,29 @@ def test_a_long_prompt_is_evaluated_in_chunks() -> None:
     assert [world.step().tokens for _ in range(3)] == [16, 16, 8]
 
 
-def test_prefill_is_shared_fairly_and_leftovers_go_on() -> None:
+def test_the_shortest_prompt_goes_first_and_the_oldest_always_gets_on() -> None:
     world = World(slots=3)
-    short, long, other = world.add("s", prompt(2)), world.add("l", prompt(90, 10)), world.add("o", prompt(90, 200))
-    assert world.step().prefill == [(short, 2), (long, 7), (other, 7)]
+    oldest, long, short = world.add("o", prompt(90)), world.add("l", prompt(80, 100)), world.add("s", prompt(3, 200))
+    assert world.step().prefill == [(oldest, 4), (long, 9), (short, 3)]
 
 
-def test_chunk_bounds_prompt_tokens_only_while_others_decode() -> None:
+def test_equal_prompts_are_evaluated_one_after_the_other() -> None:
+    world = World(slots=3)
+    first, second, _ = (world.add(name, prompt(20, first=ord(name))) for name in "abc")
+    assert world.step().prefill == [(first, 16)]
+    assert world.step().prefill == [(first, 4), (second, 12)]
+
+
+def test_a_long_prompt_ends_although_short_ones_keep_coming() -> None:
+    world = World(slots=2)
+    long = world.add("long", prompt(64))
+    for name in range(16):
+        world.add(str(name), prompt(16, first=100 + name), reply=1)
+        world.step()
+    assert long.state is not State.PREFILL
+
+
+def test_chunk_bounds_prompt_tokens_only_while_others_wait() -> None:
     world = World()
     world.scheduler.chunk = 3
     world.add("first", prompt(16), reply=20)
