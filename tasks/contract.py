@@ -171,12 +171,18 @@ EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 TERMINAL = (Finished, Failed)
 
 
+BUILT_IN = "pendra"  # `ModelInfo.backend` of what our own engines serve
+
+
 class ModelInfo(Frozen):
-    """One model a worker can serve. `loaded`: in memory now; `slots` is how many requests it runs at once."""
+    """One model a worker can serve. `loaded`: in memory now.
+
+    `features`: what it does besides its capability (`vision`, `tools`, `thinking`); None = nobody says.
+    """
 
     id: str
     capability: str = "chat"
-    backend: str = "pendra"
+    backend: str = BUILT_IN
     context_length: int | None = None
     parameter_size: str | None = None
     quantisation: str | None = None
@@ -184,6 +190,35 @@ class ModelInfo(Frozen):
     size_bytes: int | None = None
     sha256: str | None = None
     loaded: bool = False
+    features: tuple[str, ...] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """It can take a job now: it is in memory, or the server that has it loads it by itself."""
+        return self.loaded or self.backend != BUILT_IN
+
+
+class BackendState(StrEnum):
+    FOUND = "found"  # served
+    HELD = "held"  # it answers, but came and went too often lately to be offered
+    MISSING = "missing"
+    OFF = "off"
+
+
+class BackendReport(Frozen):
+    """What a host's proxy worker knows of one kind of external server.
+
+    `why`: what is wrong, in words for an operator ("" = nothing). `url`: where it is, or where it was configured.
+    """
+
+    product: str
+    state: BackendState
+    url: str = ""
+    configured: bool = False
+    version: str = ""
+    latency_ms: float | None = None
+    models: tuple[ModelInfo, ...] = ()
+    why: str = ""
 
 
 class WorkerInfo(Frozen):
@@ -210,6 +245,7 @@ class WorkerInfo(Frozen):
     log: str | None = None
     labels: tuple[str, ...] = ()
     kids: tuple[str, ...] = ()
+    backends: tuple[BackendReport, ...] = ()
 
 
 class JobRow(Frozen):

@@ -80,6 +80,13 @@ class Settings(BaseSettings):
     lmstudio_endpoint: Endpoint = _setting("LMSTUDIO_ENDPOINT", _ENDPOINT, "", clears=True)
     speaches_endpoint: Endpoint = _setting("SPEACHES_ENDPOINT", _ENDPOINT, "", clears=True)
 
+    backend_order: Annotated[tuple[str, ...], BeforeValidator(values.backend_order)] = _setting(
+        "PENDRA_BACKEND_ORDER",
+        f"backends joined by commas, of {', '.join(values.BACKENDS)}; the preferred first",
+        values.BACKENDS,
+    )
+    backend_limit: Count = _setting("PENDRA_BACKEND_LIMIT", _COUNT, 16)
+
     redis_url: Annotated[str, BeforeValidator(values.redis_url)] = _setting(
         "PENDRA_REDIS_URL",
         "redis://host:port/db, rediss://host:port/db or unix:///path",

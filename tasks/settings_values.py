@@ -16,6 +16,7 @@ from tasks.sealing import KEY_BYTES, FleetKey
 
 OFF = "off"
 OFF_WORDS = frozenset({"off", "0", "false", "none", "no"})
+BACKENDS = ("pendra", "ollama", "vllm", "lmstudio", "speaches")  # the usual order of preference
 LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 MIN_CONCURRENT, MAX_CONCURRENT = 1, 64
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -94,6 +95,15 @@ def _model_id(row: Any) -> str:
 
 def _unique(ids: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
+
+
+def backend_order(value: Any) -> tuple[str, ...]:
+    """Backends joined by commas (or a list), the preferred first; those left out follow in the usual order."""
+    rows = value if isinstance(value, (list, tuple)) else str(value or "").split(",")
+    named = _unique([str(row).strip().lower() for row in rows if str(row).strip()])
+    if set(named) - set(BACKENDS):
+        raise ValueError("it names a backend that we do not know")
+    return (*named, *(name for name in BACKENDS if name not in named))
 
 
 def concurrency(value: Any) -> int | None:

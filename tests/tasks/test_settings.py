@@ -304,3 +304,10 @@ def test_a_catalogue_is_a_file_or_a_web_address():
     assert values.catalogue_url("") == ""
     with pytest.raises(ValueError, match="start with"):
         values.catalogue_url("/srv/c.json")
+
+
+def test_the_order_of_backends_is_completed():
+    assert values.backend_order("") == values.BACKENDS
+    assert values.backend_order("vllm, Ollama,vllm") == ("vllm", "ollama", "pendra", "lmstudio", "speaches")
+    with pytest.raises(ValueError, match="do not know"):
+        values.backend_order("llamafile")

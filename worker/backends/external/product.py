@@ -38,7 +38,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model of a server. `name` is the server's own name of it, `info.id` the one we advertise."""
+    """A model of a server. `name` is the server's own name of it, `info.id` the one we advertise.
+
+    `info.features` says `vision`, `tools`, `thinking` where the server does, and is None where it says nothing.
+    """
 
     info: ModelInfo
     name: str
