@@ -23,8 +23,11 @@ from bridge.effects import (
     Acquire,
     CancelOnWorker,
     DrainWorker,
+    DropInstall,
     Enqueue,
     Forget,
+    NoteInstall,
+    OnAgents,
     OnRedis,
     Release,
     Remember,
@@ -34,7 +37,7 @@ from bridge.effects import (
 )
 from bridge.registry import Registry
 from tasks import keys
-from tasks.celery_config import ARGSREPR, INFER
+from tasks.celery_config import AGENT_NAME, ARGSREPR, CANCEL_INSTALL, INFER
 from tasks.contract import Job
 from tasks.errors import PendraError
 from tasks.logs import event
@@ -78,7 +81,7 @@ class Dispatcher:
 
     def do(
         self,
-        effect: OnRedis | StartTask | StopTask,
+        effect: OnRedis | OnAgents,
     ) -> None:
         match effect:
             case Acquire(job=job):
@@ -98,11 +101,22 @@ class Dispatcher:
                 self._start(self._insist(drain, "drain.failed"))
             case SweepWorker(worker_id=worker_id):
                 self._start(self._insist(partial(self._sweep, worker_id), "sweep.failed"))
+            case StartTask() | StopTask() | NoteInstall() | DropInstall():
+                self._install(effect)
+
+    def _install(self, effect: OnAgents) -> None:
+        match effect:
             case StartTask(task_id=task_id):
                 self._in_order(task_id, partial(self._start_task, effect))
             case StopTask(task_id=task_id):
-                revoke = partial(self._in_sender, partial(self._app.control.revoke, task_id))
-                self._in_order(task_id, partial(self._insist, revoke, "install.cancel_failed"))
+                stop = partial(self._in_sender, partial(self._stop_task, effect))
+                self._in_order(task_id, partial(self._insist, stop, "install.cancel_failed"))
+            case NoteInstall(entry=entry):
+                note = partial(self._registry.note_install, entry)
+                self._in_order(f"install:{entry.id}", partial(self._insist, note, "install.registry_failed"))
+            case DropInstall(request_id=request_id):
+                drop = partial(self._registry.drop_install, request_id)
+                self._in_order(f"install:{request_id}", partial(self._insist, drop, "install.registry_failed"))
 
     def _write_down(self, effect: Remember | Forget) -> None:
         if isinstance(effect, Remember):
@@ -205,6 +219,16 @@ class Dispatcher:
         except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises
             event(log, logging.WARNING, "install.send_failed", task_id=effect.task_id, error=type(exc).__name__)
             self._results.install_ended(effect.task_id, None, problems.NO_REDIS)
+
+    def _stop_task(self, effect: StopTask) -> None:
+        """Agents hear both in this order, so that a running install knows about `discard` when it stops."""
+        if effect.discard:
+            self._app.control.broadcast(
+                CANCEL_INSTALL,
+                arguments={"target": effect.task_id, "discard": True},
+                destination=[AGENT_NAME.format(node=effect.node)],
+            )
+        self._app.control.revoke(effect.task_id)
 
     async def _cancel(self, effect: CancelOnWorker) -> None:
         await self._tell(effect.worker_id, {"op": "cancel", "job_id": effect.job_id, "attempt": effect.attempt})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.entries import Entry
+from bridge.entries import Entry, InstallEntry
 from tasks.contract import Job
 
 
@@ -105,10 +105,27 @@ class StartTask:
 
 @dataclass(frozen=True, slots=True)
 class StopTask:
-    """Revoke it: a waiting one is dropped, a running one stops and keeps what came."""
+    """Stop it: a waiting one is dropped, a running one ends; what came stays unless `discard`."""
 
     task_id: str
+    node: str
+    discard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoteInstall:
+    """Write down how an install stands, for a bridge that may have to go on with it."""
+
+    entry: InstallEntry = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropInstall:
+    """Its end has reached the API."""
+
+    request_id: str
 
 
 OnRedis = Acquire | Remember | Forget | Enqueue | Release | CancelOnWorker | DrainWorker | SweepWorker
-Effect = Send | Heal | OnRedis | StartTask | StopTask
+OnAgents = StartTask | StopTask | NoteInstall | DropInstall
+Effect = Send | Heal | OnRedis | OnAgents

@@ -1,8 +1,10 @@
-"""An open job as it is written down for a successor. Pure data; `bridge.registry` keeps it in Redis."""
+"""An open job (or install) as it is written down for a successor. Pure data; `bridge.registry` keeps it in Redis."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridge.protocol import JobFrame
 from tasks.contract import Frozen, Job
@@ -23,6 +25,23 @@ class Entry(Frozen):
     @property
     def id(self) -> str:
         return self.frame.job_id
+
+
+class HostFailure(Frozen):
+    """Why a host did not do what it was asked."""
+
+    code: str
+    message: str
+
+
+class InstallEntry(Frozen):
+    """An install or uninstall as it is written down: hosts at work (task id → host), and those that have ended."""
+
+    id: str
+    tasks: Mapping[str, str]
+    seq: int
+    results: Mapping[str, dict[str, Any]]
+    failures: Mapping[str, HostFailure]
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class Bridge:
         """Go on with what a predecessor left, as far as the replay stream tells. Raises redis.RedisError."""
         await self.relay.subscribed.wait()
         left = await self._registry.read()
+        self.apply(self.session.adopt_installs(await self._registry.installs(), time.monotonic()))
         if left:
             self._healed.clear()
             self.apply(self.session.adopt(left, time.monotonic()))

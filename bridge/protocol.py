@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tasks.contract import JobKind, ModelInfo, Notice, Priority, Timing, Usage
+from tasks.contract import InstallProgress, JobKind, ModelInfo, Notice, Priority, Timing, Usage
 from tasks.errors import BadRequestError
 
 PROTOCOL_VERSION = 1
@@ -97,10 +97,14 @@ class JobFrame(Frame):
 
 
 class Cancel(Frame):
-    """Nobody waits for the job any more. Unknown ids are ignored."""
+    """Nobody waits for the job (or install, by request id) any more. Unknown ids are ignored.
+
+    `discard`: of an install, throw away what came so far.
+    """
 
     type: Literal["cancel"] = "cancel"
     job_id: str
+    discard: bool = False
 
 
 class Install(Frame):
@@ -249,7 +253,11 @@ class ChunkFrame(Frame):
 
 
 class ProgressFrame(Frame):
-    """A job (or install, by request id) moved: `stage` claimed, loading, prefill, resolve, download, …"""
+    """A job (or install, by request id) moved: `stage` claimed, loading, prefill, resolving, downloading, …
+
+    Of an install: `stage` and `fraction` are the slowest host's, `detail` is what one host says of itself (bytes,
+    bytes a second, seconds left). Only the newest counts, so its `seq` may skip numbers.
+    """
 
     type: Literal["progress"] = "progress"
     job_id: str
@@ -261,6 +269,7 @@ class ProgressFrame(Frame):
 
 
 class ResultFrame(Frame):
+    detail: InstallProgress | None = None
     """The job ended well. `data` is the JSON reply of a non-streaming job; None after a stream."""
 
     type: Literal["result"] = "result"

@@ -1,4 +1,4 @@
-"""The jobs a bridge owns, written down in Redis (sealed), so that its successor can go on with them.
+"""The jobs and installs a bridge owns, written down in Redis (sealed), so that its successor can go on with them.
 
 An entry is written when a job is accepted and again with every later attempt; what happened since is in the replay
 stream. A job that was dispatched is also in its own hash, whose payload says which attempt is under way.
@@ -13,7 +13,7 @@ from typing import Any, cast
 import redis.asyncio as aredis
 from pydantic import ValidationError
 
-from bridge.entries import Entry, Found, newest
+from bridge.entries import Entry, Found, InstallEntry, newest
 from tasks import keys
 from tasks.contract import Job
 from tasks.errors import SealError
@@ -29,6 +29,7 @@ class Registry:
     def __init__(self, client: aredis.Redis, bridge_id: str, sealer: Sealer, opener: Opener) -> None:
         self._client = client
         self._key = keys.open_jobs(bridge_id)
+        self._installs = keys.open_installs(bridge_id)
         self._sealer = sealer
         self._opener = opener
 
@@ -53,6 +54,28 @@ class Registry:
             pipe.hmget(keys.job(entry.id), "credit", "payload")
         states = cast("list[Sequence[bytes | None]]", await pipe.execute())
         return [self._found(entry, *state) for entry, state in zip(entries, states, strict=True)]
+
+    async def note_install(self, entry: InstallEntry) -> None:
+        sealed = self._sealer.seal(entry.model_dump_json().encode(), open_job_aad(entry.id))
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hset(self._installs, entry.id, cast("Any", sealed))
+        pipe.expire(self._installs, keys.INSTALL_TTL_S)
+        await pipe.execute()
+
+    async def drop_install(self, request_id: str) -> None:
+        await cast("Any", self._client.hdel(self._installs, request_id))
+
+    async def installs(self) -> list[InstallEntry]:
+        """Every install a predecessor left. What cannot be opened is left out (and logged)."""
+        rows = cast("dict[bytes, bytes]", await cast("Any", self._client.hgetall(self._installs)))
+        return [found for name, sealed in rows.items() if (found := self._open_install(name.decode(), sealed))]
+
+    def _open_install(self, request_id: str, sealed: bytes) -> InstallEntry | None:
+        try:
+            return InstallEntry.model_validate_json(self._opener.open(sealed, open_job_aad(request_id)))
+        except (SealError, ValidationError) as exc:
+            event(log, logging.ERROR, "install.unreadable", request_id=request_id, error=type(exc).__name__)
+            return None
 
     def _open(self, job_id: str, sealed: bytes) -> Entry | None:
         try:

@@ -17,7 +17,7 @@ from bridge.admission import Queueing, admission
 from bridge.adoption import Adoption
 from bridge.adverts import Adverts
 from bridge.effects import DrainWorker, Effect, Enqueue, Release
-from bridge.entries import Found
+from bridge.entries import Found, InstallEntry
 from bridge.fleet import Gone
 from bridge.installs import Installs
 from bridge.jobs import JobRecord, JobState, move
@@ -93,6 +93,11 @@ class Session:
         """Before the first link: take these jobs over; then feed the replay stream from its beginning."""
         self._adoption.begin(left, now)
         return self._flush(now)
+    def adopt_installs(self, left: list[InstallEntry], now: float) -> list[Effect]:
+        """Installs go on by themselves: from now on it is us who tells the API."""
+        self._installs.adopt(left)
+        return self._flush(now)
+
 
     def adopted(self, now: float) -> list[Effect]:
         """The replay stream was read to its end."""
@@ -106,9 +111,10 @@ class Session:
             case JobFrame():
                 self._take(frame, now)
             case Cancel():
-                if not self._installs.cancel(frame.job_id):
+                if not self._installs.cancel(frame.job_id, discard=frame.discard):
                     self._cancel(frame.job_id, now)
             case Ack():
+                self._installs.ack(frame.job_id, frame.seq)
                 self._ledger.jobs.ack(frame.job_id, frame.seq)
             case Drain(worker_id=None):
                 return self.drain(now)
@@ -131,7 +137,9 @@ class Session:
             ledger.jobs.forget(job_id)
         ledger.send(encode(Resume(jobs=tuple(JobMark(job_id=r.id, seq=r.last_seq) for r in ledger.jobs))))
         for job_id, seq in wanted.items():
-            self._replay(job_id, seq, now)
+            if not self._installs.knows(job_id):
+                self._replay(job_id, seq, now)
+        self._installs.welcomed(wanted)
         self._adverts.forget()
         event(log, logging.INFO, "link.up", resumed=len(wanted), open_jobs=self.open_jobs)
         return self._flush(now)
@@ -166,6 +174,8 @@ class Session:
 
     def redis_back(self, now: float, *, data_lost: bool) -> list[Effect]:
         """Redis answers. `data_lost`: it is another server process, so queues, slots and streams are gone."""
+        if data_lost:
+            self._installs.redis_emptied()
         self._watch.redis_back(now, data_lost=data_lost)
         return self._flush(now)
 

@@ -11,12 +11,12 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from tasks.celery_app import make_app
-from tasks.celery_config import INSTALL, PROGRESS, UNINSTALL
+from tasks.celery_config import AGENT_NAME, CANCEL_INSTALL, INSTALL, PROGRESS, UNINSTALL
 from tasks.contract import InstallProgress, InstallRequest
 from tasks.errors import NotFoundError, PendraError, UnavailableError
 from tasks.keys import install_queue
 
-_AGENT = "install@"
+_AGENT = AGENT_NAME.format(node="")
 _ASK_S = 1.5
 _POLL_S = 0.3
 _ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -91,7 +91,7 @@ class FleetModels:
         where = None if nodes is None else [_AGENT + node for node in nodes]
         arguments = {"target": target, "discard": discard}
         options = {"arguments": arguments, "destination": where, "reply": True, "timeout": _ASK_S}
-        replies = self._asked(lambda: self._app.control.broadcast("cancel_install", **options))
+        replies = self._asked(lambda: self._app.control.broadcast(CANCEL_INSTALL, **options))
         return sum(len(said.get("ok", ())) for reply in replies for said in reply.values())
 
     def models(self, nodes: list[str]) -> dict[str, list[dict[str, Any]]]:

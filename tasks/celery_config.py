@@ -15,6 +15,8 @@ ARGSREPR = "(ids only)"
 INSTALL = "tasks.install_model"
 UNINSTALL = "tasks.uninstall_model"
 PROGRESS = "PROGRESS"
+AGENT_NAME = "install@{node}"  # the Celery worker that runs them
+CANCEL_INSTALL = "cancel_install"  # its control command
 RESULT_TTL_S = 24 * 3600
 
 UNROUTED_QUEUE = "pendra.unrouted"

@@ -11,6 +11,7 @@
 | `pendra:replay:<bridge>` | stream, field `b`: the same batches, MAXLEN ~ REPLAY_MAXLEN | REPLAY_TTL_S | worker publisher | bridge relay |
 | `pendra:bridge:<bridge>` | string: token of the bridge process that owns the jobs | BRIDGE_LEASE_S | bridge | bridge |
 | `pendra:open:<bridge>` | hash: job id → sealed `bridge.registry.Entry` of an open job | JOB_TTL_S | bridge | the bridge that succeeds it |
+| `pendra:installs:<bridge>` | hash: request id → sealed `bridge.entries.InstallEntry` | INSTALL_TTL_S | bridge | the bridge that succeeds it |
 | `pendra:jobs:<bridge>` | string: `tasks.contract.Overview` JSON, for people | OVERVIEW_TTL_S | bridge | cli |
 | `pendra:control:<worker>` | channel: `{"op": "cancel", "job_id", "attempt"}` … | – | bridge | worker |
 | `pendra:answers:<request>` | list: `{"worker_id", "ok", "busy"}`, what workers answer to `unload` | ANSWERS_TTL_S | worker | installer agent |
@@ -27,6 +28,7 @@ WORKER_LEASE_S = 3.0
 BRIDGE_LEASE_S = 3.0
 HEARTBEAT_S = 1.0
 JOB_TTL_S = 3600
+INSTALL_TTL_S = 24 * 3600
 OVERVIEW_TTL_S = 5
 REPLAY_TTL_S = 300
 REPLAY_MAXLEN = 20_000
@@ -62,6 +64,10 @@ def bridge_lease(bridge_id: str) -> str:
 
 def open_jobs(bridge_id: str) -> str:
     return f"{PREFIX}open:{bridge_id}"
+
+
+def open_installs(bridge_id: str) -> str:
+    return f"{PREFIX}installs:{bridge_id}"
 
 
 def overview(bridge_id: str) -> str:

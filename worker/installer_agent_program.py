@@ -12,12 +12,12 @@ from celery.apps.worker import Worker
 from celery.worker.control import control_command, inspect_command
 
 from tasks import hooks, keys, logs
+from tasks.celery_config import AGENT_NAME
 from tasks.settings import load_settings
 from worker.installer_agent import Agent, current, install_agent
 from worker.store.catalogue import Catalogue
 
 AT_ONCE = 8  # installs of different models; those of one model join
-NAME = "install@{node}"
 
 
 class AgentProgram(Worker):  # type: ignore[misc]  # Celery ships no types
@@ -33,7 +33,10 @@ class AgentProgram(Worker):  # type: ignore[misc]  # Celery ships no types
         signals.setup_logging.connect(_logging_is_set_up, dispatch_uid="pendra.logging")
         signals.worker_shutting_down.connect(self._shutting_down, weak=False, dispatch_uid="pendra.agent.shutdown")
         fixed = {"pool": "threads", "concurrency": AT_ONCE, "without_gossip": True, "without_mingle": True}
-        fixed |= {"hostname": NAME.format(node=self.agent.node), "queues": [keys.install_queue(self.agent.node)]}
+        fixed |= {
+            "hostname": AGENT_NAME.format(node=self.agent.node),
+            "queues": [keys.install_queue(self.agent.node)],
+        }
         super().__init__(app=app, **options | fixed)
 
     def on_consumer_ready(self, consumer: Any) -> None:

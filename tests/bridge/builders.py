@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bridge.effects import Acquire, Effect, Enqueue, Forget, Remember, Send
+from bridge.effects import Acquire, DropInstall, Effect, Enqueue, Forget, NoteInstall, Remember, Send
 from bridge.entries import Entry
 from bridge.protocol import JobFrame, JobMark, Welcome
 from bridge.session import Session
@@ -13,6 +13,7 @@ from tasks.contract import Chunk, Claimed, Event, Failed, Finished, ModelInfo, P
 from tasks.events import Envelope, pack, unpack
 from tasks.sealing import FleetKey, Opener, Sealer
 
+_ASIDE = Send | Remember | Forget | NoteInstall | DropInstall  # what `Driven.do` does not hand back
 FLEET_KEY = FleetKey(bytes(range(32)))
 SEALER = Sealer(FLEET_KEY)
 WALL = 1_800_000_000.0
@@ -91,7 +92,7 @@ class Driven:
 
     def do(self, effects: list[Effect]) -> list[Effect]:
         self.frames += [json.loads(effect.text) for effect in effects if isinstance(effect, Send)]
-        others = [effect for effect in effects if not isinstance(effect, Send | Remember | Forget)]
+        others = [effect for effect in effects if not isinstance(effect, _ASIDE)]
         for effect in effects:
             if isinstance(effect, Remember):
                 self.registry[effect.entry.id] = effect.entry

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bridge.effects import Send, StartTask, StopTask
+from bridge.effects import DropInstall, NoteInstall, Send, StartTask, StopTask
+from bridge.entries import InstallEntry
 from bridge.installs import Installs, task_of
 from bridge.ledger import Ledger
 from bridge.protocol import Install, Uninstall
@@ -23,11 +24,18 @@ class Asked:
         for info in workers:
             self.ledger.fleet.upsert(info, 0.0)
         self.installs = Installs(self.ledger)
+        self.registry: dict[str, InstallEntry] = {}
 
     def take(self) -> list[Any]:
         """The effects so far; frames as dicts."""
         effects, self.ledger.effects = self.ledger.effects, []
-        return [json.loads(one.text) if isinstance(one, Send) else one for one in effects]
+        for one in effects:
+            if isinstance(one, NoteInstall):
+                self.registry[one.entry.id] = one.entry
+            elif isinstance(one, DropInstall):
+                del self.registry[one.request_id]
+        told = [one for one in effects if not isinstance(one, NoteInstall | DropInstall)]
+        return [json.loads(one.text) if isinstance(one, Send) else one for one in told]
 
     def progress(self, task_id: str, node: str, done: int, stage: str = "downloading") -> list[Any]:
         self.installs.progress(task_id, InstallProgress(model="m", node=node, stage=stage, done=done, total=100))
@@ -59,20 +67,25 @@ def test_nobody_there(two: Asked):
     assert (error["code"], error["status"]) == ("no_worker", 503)
 
 
-def test_one_progress_and_one_result_of_all_hosts(two: Asked):
+def test_each_host_is_heard_and_the_slowest_counts(two: Asked):
     two.installs.ask(Install(request_id="r", model="m"))
     two.take()
-    assert two.progress("r.h1", "h1", 90) == []  # the other one has said nothing
+    (frame,) = two.progress("r.h1", "h1", 90)
+    assert (frame["type"], frame["job_id"], frame["seq"]) == ("progress", "r", 0)
+    assert (frame["fraction"], frame["stage"]) == (0.0, "waiting")  # the other one has said nothing
+    assert (frame["detail"]["node"], frame["detail"]["done"], frame["detail"]["total"]) == ("h1", 90, 100)
     (frame,) = two.progress("r.h2", "h2", 10)
-    assert (frame["type"], frame["job_id"], frame["seq"], frame["fraction"]) == ("progress", "r", 0, 0.1)
-    assert two.progress("r.h1", "h1", 95) == []  # the slowest counts
+    assert (frame["seq"], frame["fraction"], frame["stage"]) == (1, 0.1, "downloading")
+    (frame,) = two.progress("r.h1", "h1", 95)
+    assert (frame["fraction"], frame["detail"]["done"]) == (0.1, 95)
+    assert two.progress("r.h1", "h1", 95) == []  # no news
     two.installs.ended("r.h1", {"node": "h1"}, None)
-    assert two.take() == []
-    (frame,) = two.progress("r.h2", "h2", 50)
-    assert frame["seq"] == 1
+    (frame,) = two.take()
+    assert (frame["detail"]["node"], frame["detail"]["stage"]) == ("h1", "done")
+    two.progress("r.h2", "h2", 50)
     two.installs.ended("r.h2", {"node": "h2"}, None)
     (frame,) = two.take()
-    assert (frame["type"], frame["seq"]) == ("result", 2)
+    assert frame["type"] == "result"
     assert json.loads(frame["data"]) == {"hosts": [{"node": "h1"}, {"node": "h2"}]}
     assert two.installs.running == ()
 
@@ -91,10 +104,72 @@ def test_a_cancel_stops_all_hosts(two: Asked):
     two.installs.ask(Install(request_id="r", model="m"))
     two.take()
     assert two.installs.cancel("r")
-    assert two.take() == [StopTask("r.h1"), StopTask("r.h2")]
+    assert two.take() == [StopTask("r.h1", "h1"), StopTask("r.h2", "h2")]
+    assert two.installs.cancel("r", discard=True)
+    assert two.take() == [StopTask("r.h1", "h1", discard=True), StopTask("r.h2", "h2", discard=True)]
     assert not two.installs.cancel("other")
     two.installs.ended("unknown", None, None)
     assert two.take() == []
+
+
+# ------------------------------------------------------------------- what may get lost
+
+
+def test_what_happens_while_the_link_is_down_is_told_afterwards(two: Asked):
+    two.installs.ask(Install(request_id="r", model="m", worker_id="h1"))
+    two.installs.ask(Install(request_id="s", model="m", worker_id="h2"))
+    two.take()
+    two.progress("s.h2", "h2", 10)
+    two.ledger.linked = False
+    two.installs.ended("r.h1", {"node": "h1"}, None)
+    two.progress("s.h2", "h2", 70)
+    two.ledger.linked = True
+    two.take()
+    two.installs.welcomed({"r": 4, "s": 0})
+    result, progress = two.take()
+    assert (result["type"], result["job_id"], result["seq"]) == ("result", "r", 5)  # after all that the API has
+    assert (progress["job_id"], progress["fraction"]) == ("s", 0.7)
+    two.installs.ack("r", 4)
+    assert two.installs.knows("r")
+    two.installs.ack("r", 5)
+    two.take()
+    assert not two.installs.knows("r")
+    assert set(two.registry) == {"s"}
+
+
+def test_an_end_that_the_api_has_is_forgotten_and_what_runs_goes_on(two: Asked):
+    two.installs.ask(Install(request_id="r", model="m", worker_id="h1"))
+    two.installs.ask(Install(request_id="s", model="m", worker_id="h2"))
+    two.installs.ended("r.h1", {}, None)
+    two.take()
+    two.installs.welcomed({})
+    assert two.take() == []
+    assert (two.installs.knows("r"), two.installs.running) == (False, ("s.h2",))
+
+
+def test_a_successor_goes_on_and_starts_nothing_twice(two: Asked):
+    two.installs.ask(Install(request_id="r", model="m"))
+    two.installs.ended("r.h1", None, PendraError("no room", code="disk_full"))
+    two.take()
+    successor = Asked(worker("w1", node="h1"))
+    successor.installs.adopt(list(two.registry.values()))
+    successor.installs.ask(Install(request_id="r", model="m"))
+    assert successor.take() == []
+    assert successor.installs.running == ("r.h2",)
+    successor.installs.welcomed({"r": 7})
+    successor.installs.ended("r.h2", {}, None)
+    (frame,) = successor.take()
+    assert (frame["code"], frame["message"], frame["seq"]) == ("disk_full", "h1: no room", 8)
+
+
+def test_tasks_that_redis_lost_are_sent_again_unless_they_run(two: Asked):
+    two.installs.ask(Install(request_id="r", model="m"))
+    two.take()
+    two.progress("r.h1", "h1", 1)
+    two.registry.clear()
+    two.installs.redis_emptied()
+    assert two.take() == [StartTask("r.h2", "tasks.install_model", {"model": "m"}, "h2")]
+    assert set(two.registry) == {"r"}
 
 
 def test_arguments():

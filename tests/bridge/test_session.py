@@ -529,7 +529,7 @@ def test_an_install_is_followed_to_its_end() -> None:
     assert driven.session.install_tasks == (start.task_id,)
     driven.do(driven.session.install_progress(start.task_id, InstallProgress(model="m", node="n", stage="s"), 0.0))
     (stop,) = driven.send(Cancel(job_id="r1"))
-    assert stop == StopTask(start.task_id)
+    assert stop == StopTask(start.task_id, start.node)
     problem = PendraError("stopped", code="cancelled")
     driven.do(driven.session.install_ended(start.task_id, None, problem, driven.now))
     assert [frame["stage"] for frame in driven.of("progress")] == ["s"]

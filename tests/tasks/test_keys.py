@@ -17,6 +17,7 @@ NAMES = {
     keys.control: "pendra:control:<worker>",
     keys.bridge_lease: "pendra:bridge:<bridge>",
     keys.open_jobs: "pendra:open:<bridge>",
+    keys.open_installs: "pendra:installs:<bridge>",
     keys.overview: "pendra:jobs:<bridge>",
     keys.answers: "pendra:answers:<request>",
     keys.model_queue: "model.<model>",
