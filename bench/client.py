@@ -5,83 +5,111 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 from urllib.parse import urlsplit
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One streamed request: seconds to its first token, to its last, and completion tokens by `usage`."""
-
-    ttft: float
-    total: float
-    tokens: int
+from bench.load import Ask, Load, Sample, Series
 
 
 @dataclass(frozen=True)
-class Load:
-    """One round of `concurrent` requests started together."""
+class Target:
+    """An OpenAI base URL (`http://host:port/v1`), its key, and the model to ask."""
 
-    concurrent: int
-    seconds: float
-    samples: tuple[Sample, ...]
-
-    @property
-    def tokens_per_second(self) -> float:
-        return sum(s.tokens for s in self.samples) / self.seconds
-
-    @property
-    def ttft_ms(self) -> float:
-        return 1000 * median(s.ttft for s in self.samples)
+    url: str
+    key: str
+    model: str
 
 
-def body(prompt: str, model: str, tokens: int) -> dict[str, object]:
+def body(ask: Ask, model: str) -> dict[str, Any]:
     """The same work for every server: fixed length, no cache, greedy."""
     return {
         "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "max_tokens": tokens,
-        "min_tokens": tokens,
+        "messages": [{"role": "user", "content": ask.prompt}],
+        "max_tokens": ask.tokens,
+        "min_tokens": ask.tokens,
         "ignore_eos": True,
         "temperature": 0,
         "cache_prompt": False,
     }
 
 
-async def _request(url: str, key: str, payload: bytes) -> Sample:
-    parts = urlsplit(url)
+def run(target: Target, series: list[Series]) -> Load:
+    """All clients at once, each one request after the other; raises RuntimeError on any answer but 200."""
+    payloads = [[body(ask, target.model) for ask in asks] for asks in series]
+    return asyncio.run(_round(target, payloads))
+
+
+def stream_one(target: Target, payload: dict[str, Any]) -> tuple[Sample, str]:
+    """One request of your own making, and the text of its reply."""
+    clock = _Clock()
+    asyncio.run(_request(target, payload, clock))
+    return clock.sample(), clock.text
+
+
+async def _round(target: Target, payloads: list[list[dict[str, Any]]]) -> Load:
     started = time.perf_counter()
+    samples = await asyncio.gather(*(_client(target, mine) for mine in payloads))
+    return Load(len(payloads), time.perf_counter() - started, tuple(s for mine in samples for s in mine))
+
+
+async def _client(target: Target, payloads: list[dict[str, Any]]) -> list[Sample]:
+    samples = []
+    for payload in payloads:
+        clock = _Clock()
+        await _request(target, payload, clock)
+        samples.append(clock.sample())
+    return samples
+
+
+@dataclass
+class _Clock:
+    """Notes when texts come. Lines are told apart by their bytes; JSON is read afterwards."""
+
+    started: float = field(default_factory=time.perf_counter)
+    times: list[float] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    ended: float = 0.0
+
+    def line(self, line: bytes) -> None:
+        self.times.append(time.perf_counter())
+        self.lines.append(line)
+
+    def sample(self) -> Sample:
+        chunks = [json.loads(line[6:]) for line in self.lines]
+        shown = [at for at, chunk in zip(self.times, chunks, strict=True) if _text(chunk)]
+        usage = next((c["usage"] for c in reversed(chunks) if c.get("usage")), {"completion_tokens": len(shown)})
+        gaps = tuple(b - a for a, b in pairwise(shown))
+        return Sample(shown[0] - self.started, self.ended - self.started, usage["completion_tokens"], gaps)
+
+    @property
+    def text(self) -> str:
+        return "".join(_text(json.loads(line[6:])) for line in self.lines)
+
+
+def _text(chunk: dict[str, Any]) -> str:
+    if "error" in chunk:
+        raise RuntimeError(str(chunk["error"]))
+    return "".join(choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ()))
+
+
+async def _request(target: Target, payload: dict[str, Any], clock: _Clock) -> None:
+    data = json.dumps(payload | {"stream": True, "stream_options": {"include_usage": True}}).encode()
+    parts = urlsplit(target.url)
+    clock.started = time.perf_counter()
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     head = (
-        f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+        f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        f"Authorization: Bearer {target.key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
     )
-    writer.write(head.encode() + payload)
+    writer.write(head.encode() + data)
     status = await reader.readline()
     if b" 200 " not in status:
         raise RuntimeError(f"{status.decode().strip()}: {(await reader.read(2000)).decode(errors='replace')}")
-    first, tokens = 0.0, 0
     while line := await reader.readline():
-        if not line.startswith(b"data: {"):
-            continue
-        if not first and b'"content":"' in line.replace(b'": "', b'":"').replace(b'"content":""', b""):
-            first = time.perf_counter() - started
-        if b'"usage":{' in line.replace(b'": {', b'":{'):
-            tokens = json.loads(line[6:])["usage"]["completion_tokens"]
+        if line.startswith(b"data: {"):
+            clock.line(line)
+    clock.ended = time.perf_counter()
     writer.close()
-    return Sample(first, time.perf_counter() - started, tokens)
-
-
-async def _round(url: str, key: str, payloads: list[bytes]) -> Load:
-    started = time.perf_counter()
-    samples = await asyncio.gather(*(_request(url, key, p) for p in payloads))
-    return Load(len(payloads), time.perf_counter() - started, tuple(samples))
-
-
-def run(url: str, key: str, model: str, prompts: list[str], tokens: int) -> Load:
-    """Stream all `prompts` at once from the OpenAI base URL `url`; raises RuntimeError on any non-200."""
-    payloads = [json.dumps(body(p, model, tokens)).encode() for p in prompts]
-    return asyncio.run(_round(url, key, payloads))
