@@ -27,7 +27,12 @@ _REQUESTS_FAULT = frozenset({400, 405, 413, 415, 422})
 _BUSY = frozenset({429, 502, 503, 504})
 _REFUSES_US = frozenset({401, 403})
 _NOT_FOUND = 404
-_TRACE = re.compile(r"\s*(Traceback \(most recent|goroutine \d+ \[|\n\s+at |\n\s*File \")", re.IGNORECASE)
+# From here on a message shows a stack, or quotes the request (validators append it as `input`).
+_TRACE = re.compile(
+    r"\s*(Traceback \(most recent|goroutine \d+ \[|\n\s+at |\n\s*File \"|,?\s*['\"]?input(?:_value)?['\"]?\s*[:=])",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(r"(maximum|available) context (length|size)|exceeds? .{0,40}context", re.IGNORECASE)
 
 
 def unavailable(found: Found, why: str) -> WorkerError:
@@ -46,7 +51,7 @@ def refused(found: Found, status: int, body: bytes, model: str = "") -> PendraEr
     words = message_of(body)
     said = f"{label} answered HTTP {status}{f': {words}' if words else ''}"
     if status in _REQUESTS_FAULT:
-        return BadRequestError(said)
+        return BadRequestError(said, code="context_length_exceeded" if _TOO_LONG.search(words) else None)
     if status == _NOT_FOUND and model:
         return NotFoundError(f"{said}; {label} does not have the model {model} (any more)", code="model_not_found")
     if status in _REFUSES_US:
@@ -66,7 +71,7 @@ def message_of(body: bytes) -> str:
 
 
 def trimmed(text: str) -> str:
-    """One line of at most MOST_WORDS characters, cut where a stack trace begins."""
+    """One line of at most MOST_WORDS characters, cut where a stack trace or the quoted request begins."""
     cut = _TRACE.split(text, maxsplit=1)[0]
     line = " ".join(cut.split())
     return line if len(line) <= MOST_WORDS else line[: MOST_WORDS - 1] + "…"

@@ -1,0 +1,1 @@
+"""Speaking to servers that offer OpenAI's HTTP API (vLLM, LM Studio, Speaches), and making their answers ours."""
