@@ -57,6 +57,10 @@ class WorkerView:
     def draining(self) -> bool:
         return self.told_to_drain or self.info.draining
 
+    def held_by_others(self, model: str) -> int:
+        """How many of our jobs here are for other models."""
+        return sum(held != model for held in self.held.values())
+
     def is_loading(self, model: str) -> bool:
         """The model is on its way into memory, or there although no heartbeat has said so yet."""
         return model not in self.loaded and (model in self.ran or model in self.held.values())

@@ -137,7 +137,7 @@ class Ledger:
         self.deliver(record, result)
         self.fleet.ran(record.worker_id, record.frame.model)
         if record.dispatched is not None:
-            self.rates.served(now - record.dispatched)
+            self.rates.served(record.frame.model, now - record.dispatched)
         self._end(record, Outcome.FINISHED, now)
 
     def fail(

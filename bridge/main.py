@@ -18,6 +18,7 @@ from typing import Any
 
 import redis
 
+from bridge.admission import Limits
 from bridge.backoff import Fatal
 from bridge.client import Link
 from bridge.dispatch import Dispatcher
@@ -59,7 +60,7 @@ class Bridge:
         self.grace_s = settings.grace_seconds
         self.bridge_id = settings.worker_id
         fleet_keys = settings.fleet_keys()
-        self.session = Session(self.bridge_id, Opener(*fleet_keys), max_waiting=settings.max_waiting)
+        self.session = Session(self.bridge_id, Opener(*fleet_keys), limits=limits_of(settings))
         self._client = connect_async(settings.redis_url)
         sealer = Sealer(fleet_keys[0])
         self._registry = Registry(self._client, self.bridge_id, sealer, Opener(*fleet_keys))
@@ -108,8 +109,8 @@ class Bridge:
     async def _take_over(self) -> None:
         """Go on with what a predecessor left, as far as the replay stream tells. Raises redis.RedisError."""
         await self.relay.subscribed.wait()
-        left = await self._registry.read()
         self.apply(self.session.adopt_installs(await self._registry.installs(), time.monotonic()))
+        left = await self._registry.read()
         if left:
             self._healed.clear()
             self.apply(self.session.adopt(left, time.monotonic()))
@@ -235,6 +236,16 @@ class Bridge:
 
     def enqueue_failed(self, job_id: str, attempt: int) -> None:
         self.apply(self.session.enqueue_failed(job_id, attempt, time.monotonic()))
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        waiting=settings.max_waiting,
+        of_model=settings.max_waiting_model,
+        of_key=settings.max_waiting_key,
+        wait_s=settings.max_wait_seconds,
+        batch_wait_s=settings.max_wait_batch_seconds,
+    )
 
 
 def version() -> str:

@@ -61,6 +61,16 @@ def eligible(need: Need, fleet: Fleet) -> list[WorkerView]:
     return [view for view in fleet if not view.draining and _fits(need, view)]
 
 
+def slots_for(need: Need, fleet: Fleet) -> int:
+    """How many slots jobs like this may get in time: those of its workers that no other model's jobs of ours hold.
+
+    At least 1 for as long as there is such a worker: the others end, too.
+    """
+    able = eligible(need, fleet)
+    free = sum(view.info.slots_total - view.held_by_others(need.model) for view in able)
+    return max(free, min(len(able), 1))
+
+
 def _fits(need: Need, view: WorkerView) -> bool:
     return (
         need.model in view.installed

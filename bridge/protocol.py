@@ -75,9 +75,9 @@ class Welcome(Frame):
 class JobFrame(Frame):
     """A job to run. `body` is OpenAI-shaped, or `{"pendra_encrypted": …}` untouched.
 
-    `tenant` is an opaque name of the API key (fair share); `deadline` is when an answer is of no more use; `pin`
-    demands one worker; `affinity` is an opaque token: equal tokens should meet the same KV cache. `blobs` names
-    binary parts that follow as `blob` frames.
+    `tenant` is an opaque name of the API key (fair share); `priority` batch goes after interactive, until it has
+    waited for 30 s; `deadline` is when an answer is of no more use; `pin` demands one worker; `affinity` is an opaque
+    token: equal tokens should meet the same KV cache. `blobs` names binary parts that follow as `blob` frames.
     """
 
     type: Literal["job"] = "job"
@@ -108,7 +108,10 @@ class Cancel(Frame):
 
 
 class Install(Frame):
-    """Install a catalogue model on a worker's host, or on all hosts (`worker_id` None)."""
+    """Install a catalogue model on a worker's host, or on all hosts (`worker_id` None). A known id changes nothing.
+
+    `variant` is that of the catalogue's entry; one without `gguf_url` only names the `quantisation`.
+    """
 
     type: Literal["install"] = "install"
     request_id: str
@@ -230,7 +233,7 @@ class Keys(Frame):
 
 
 class Accepted(Frame):
-    """The bridge owns the job now. `position`: how many jobs wait before it."""
+    """The bridge owns the job now. `position`: how many of the waiting jobs go before it, if nobody else comes."""
 
     type: Literal["accepted"] = "accepted"
     job_id: str
@@ -266,10 +269,10 @@ class ProgressFrame(Frame):
     fraction: float = 0.0
     worker_id: str | None = None
     worker_name: str | None = None
+    detail: InstallProgress | None = None
 
 
 class ResultFrame(Frame):
-    detail: InstallProgress | None = None
     """The job ended well. `data` is the JSON reply of a non-streaming job; None after a stream."""
 
     type: Literal["result"] = "result"
@@ -285,7 +288,11 @@ class ResultFrame(Frame):
 
 
 class ErrorFrame(Frame):
-    """The job ended badly. `status` is the HTTP status to answer with while none has been sent."""
+    """The job ended badly. `status` is the HTTP status to answer with while none has been sent.
+
+    A job that was refused because too many wait (429) says after how many seconds to try again (`retry_after`), and
+    which place in the queue it would have had (`position`, from 1).
+    """
 
     type: Literal["error"] = "error"
     job_id: str
@@ -295,6 +302,7 @@ class ErrorFrame(Frame):
     status: int
     param: str | None = None
     retry_after: float | None = None
+    position: int | None = None
     worker_id: str | None = None
     worker_name: str | None = None
 

@@ -113,6 +113,7 @@ def error(job_id: str, seq: int, problem: PendraError, worker: tuple[str, str] =
             status=status_of(problem.code),
             param=problem.param,
             retry_after=problem.retry_after,
+            position=problem.position,
             worker_id=worker_id or None,
             worker_name=worker_name or None,
         )

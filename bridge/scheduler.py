@@ -5,15 +5,18 @@ the head with the best rank among the lanes that have room:
 
 1. interactive before batch; a batch job that waited AGE_S counts as interactive;
 2. the tenant with the fewest running jobs (so tenants share slots evenly, however many jobs each sends);
-3. the tenant served longest ago; then the oldest job.
+3. the tenant served longest ago, where one that has just come counts as just served (else a row of newcomers could
+   keep everybody else waiting for ever); then the oldest job.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
+from bridge.admission import Ahead
 from bridge.fleet import Fleet
 from bridge.placement import Need, Plan, eligible, plan
 from tasks.contract import Priority
@@ -66,6 +69,15 @@ class Lane:
         return (next(iter(queue.values())) for queue in self.queues.values())
 
 
+@dataclass(slots=True)
+class Tenant:
+    """One API key with jobs here. `turn`: of its last release, or of its coming."""
+
+    turn: int
+    waiting: int = 0
+    running: int = 0
+
+
 class Scheduler:
     """Holds the waiting jobs and releases them against free slots of the fleet."""
 
@@ -73,18 +85,29 @@ class Scheduler:
         self._fleet = fleet
         self._lanes: dict[Need, Lane] = {}
         self._waiting: dict[str, Waiting] = {}
-        self._running: Counter[str] = Counter()
-        self._served: dict[str, int] = {}
+        self._tenants: dict[str, Tenant] = {}
         self._turn = 0
 
     @property
     def depth(self) -> int:
         return len(self._waiting)
 
-    def ahead_of(self, need: Need) -> int:
-        """How many jobs wait for the same workers."""
-        lane = self._lanes.get(need)
-        return sum(len(queue) for queue in lane.queues.values()) if lane else 0
+    def ahead_of(self, need: Need, tenant: str, priority: Priority, now: float) -> Ahead:
+        """Whom a new job would meet. `position` supposes that nobody else comes, and that jobs take equally long."""
+        mine = (tenant, priority)
+        lanes = [lane.queues for other, lane in self._lanes.items() if other.model == need.model]
+        queues = [row for lane in lanes for row in lane.items()]
+        own = sum(len(queue) for key, queue in queues if key == mine)
+        return Ahead(
+            waiting=self.depth,
+            of_model=sum(len(queue) for _, queue in queues),
+            of_key=self._tenants[tenant].waiting if tenant in self._tenants else 0,
+            position=sum(_before(key, queue, mine, own, now) for key, queue in queues),
+        )
+
+    def is_empty(self, need: Need) -> bool:
+        """Whether nobody waits for the same workers."""
+        return need not in self._lanes
 
     def add(self, job: Waiting, *, first: bool = False, blocked_until: float = 0.0) -> None:
         """Wait at the end of the queue, or `first` for one that was released already."""
@@ -95,12 +118,15 @@ class Scheduler:
             queue.move_to_end(job.job_id, last=False)
         lane.blocked_until = max(lane.blocked_until, blocked_until)
         self._waiting[job.job_id] = job
+        self._tenant(job.tenant).waiting += 1
 
     def remove(self, job_id: str) -> bool:
         """Stop waiting. False when the job did not wait."""
         job = self._waiting.pop(job_id, None)
         if job is None:
             return False
+        self._tenant(job.tenant).waiting -= 1
+        self._forget_idle(job.tenant)
         lane = self._lanes[job.need]
         queue = lane.queues[job.tenant, job.priority]
         del queue[job_id]
@@ -112,14 +138,12 @@ class Scheduler:
 
     def adopted(self, tenant: str) -> None:
         """A job of this tenant runs already: a predecessor released it."""
-        self._running[tenant] += 1
+        self._tenant(tenant).running += 1
 
     def settled(self, tenant: str) -> None:
         """A released job of this tenant ended, or waits again."""
-        self._running[tenant] -= 1
-        if self._running[tenant] <= 0:
-            del self._running[tenant]
-            self._served.pop(tenant, None)
+        self._tenant(tenant).running -= 1
+        self._forget_idle(tenant)
 
     def release(self, now: float) -> list[Go]:
         """Everything that can go now, best first. Each Go already holds its slot in the fleet."""
@@ -153,12 +177,33 @@ class Scheduler:
         return [NoWorker(job_id) for job_id in lost]
 
     def _go(self, job: Waiting, route: Plan) -> Go:
+        self._turn += 1
+        tenant = self._tenant(job.tenant)
+        tenant.turn, tenant.running = self._turn, tenant.running + 1
         self.remove(job.job_id)
         self._fleet.hold(job.job_id, route.candidates[0][0], job.need.model)
-        self._turn += 1
-        self._served[job.tenant] = self._turn
-        self._running[job.tenant] += 1
         return Go(job.job_id, route)
 
     def _rank(self, job: Waiting, now: float) -> tuple[int, int, int, float]:
-        return job.rank_class(now), self._running[job.tenant], self._served.get(job.tenant, 0), job.arrived
+        tenant = self._tenants[job.tenant]
+        return job.rank_class(now), tenant.running, tenant.turn, job.arrived
+
+    def _tenant(self, name: str) -> Tenant:
+        return self._tenants.setdefault(name, Tenant(self._turn))
+
+    def _forget_idle(self, name: str) -> None:
+        tenant = self._tenants[name]
+        if tenant.waiting <= 0 and tenant.running <= 0:
+            del self._tenants[name]
+
+
+def _before(key: tuple[str, Priority], queue: Queue, mine: tuple[str, Priority], own: int, now: float) -> int:
+    """How many jobs of this queue go before a new one of `mine`, of whose kind `own` wait. Pure."""
+    (tenant, priority), (my_tenant, my_priority) = key, mine
+    if key == mine:
+        return len(queue)
+    if my_priority is Priority.BATCH and priority is not my_priority:
+        return len(queue)
+    ours = priority is my_priority
+    heads = islice(queue.values(), None if tenant == my_tenant else own + 1)  # tenants take turns
+    return sum(ours or job.rank_class(now) == 0 for job in heads)

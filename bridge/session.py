@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bridge import problems, replies
-from bridge.admission import Queueing, admission
+from bridge.admission import Ahead, Arrival, Limits, admission
 from bridge.adoption import Adoption
 from bridge.adverts import Adverts
 from bridge.effects import DrainWorker, Effect, Enqueue, Release
@@ -23,7 +23,7 @@ from bridge.installs import Installs
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
 from bridge.overview import overview
-from bridge.placement import eligible, need_of, plan, refusal
+from bridge.placement import Need, need_of, plan, refusal, slots_for
 from bridge.protocol import (
     Ack,
     ApiFrame,
@@ -50,7 +50,6 @@ from tasks.sealing import Opener
 
 log = logging.getLogger("pendra.bridge")
 
-MAX_WAITING = 1000
 MAX_REFUSALS = 5
 REFUSED_RETRY_S = 0.5
 
@@ -63,7 +62,7 @@ class Session:
         bridge_id: str,
         opener: Opener,
         *,
-        max_waiting: int = MAX_WAITING,
+        limits: Limits = Limits(),  # noqa: B008  # frozen
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = Ledger(bridge_id, wall)
@@ -72,7 +71,7 @@ class Session:
         self._adoption = Adoption(self._ledger)
         self._adverts = Adverts()
         self._installs = Installs(self._ledger)
-        self._max_waiting = max_waiting
+        self._limits = limits
         self._draining = False
 
     @property
@@ -93,11 +92,11 @@ class Session:
         """Before the first link: take these jobs over; then feed the replay stream from its beginning."""
         self._adoption.begin(left, now)
         return self._flush(now)
+
     def adopt_installs(self, left: list[InstallEntry], now: float) -> list[Effect]:
         """Installs go on by themselves: from now on it is us who tells the API."""
         self._installs.adopt(left)
         return self._flush(now)
-
 
     def adopted(self, now: float) -> list[Effect]:
         """The replay stream was read to its end."""
@@ -114,8 +113,9 @@ class Session:
                 if not self._installs.cancel(frame.job_id, discard=frame.discard):
                     self._cancel(frame.job_id, now)
             case Ack():
-                self._installs.ack(frame.job_id, frame.seq)
                 self._ledger.jobs.ack(frame.job_id, frame.seq)
+                self._installs.ack(frame.job_id, frame.seq)
+                return self._out()  # thousands a second, and nobody can go because of one
             case Drain(worker_id=None):
                 return self.drain(now)
             case Drain(worker_id=str(worker_id)):
@@ -174,9 +174,9 @@ class Session:
 
     def redis_back(self, now: float, *, data_lost: bool) -> list[Effect]:
         """Redis answers. `data_lost`: it is another server process, so queues, slots and streams are gone."""
+        self._watch.redis_back(now, data_lost=data_lost)
         if data_lost:
             self._installs.redis_emptied()
-        self._watch.redis_back(now, data_lost=data_lost)
         return self._flush(now)
 
     def heal_started(self) -> None:
@@ -275,34 +275,42 @@ class Session:
         if known is not None:
             event(log, logging.WARNING, "job.repeated", job_id=frame.job_id, state=str(known.state))
             return
-        problem = self._objection(frame, now)
+        need = need_of(frame)
+        ahead = self._ledger.scheduler.ahead_of(need, frame.tenant, frame.priority, now)
+        problem = self._objection(frame, now) or self._refusal(frame, need, ahead)
         record = self._ledger.open(frame, now)
         if problem is not None:
             self._ledger.fail(record, problem, now)
             return
         self._ledger.remember(record)
-        self._ledger.send(replies.accepted(record, self._ledger.scheduler.depth))
+        self._ledger.send(replies.accepted(record, ahead.position))
         self._ledger.wait(record)
 
     def _objection(self, frame: JobFrame, now: float) -> PendraError | None:
-        """Why the job is not taken. Pure but for reading the state."""
+        """Why no job like this is taken now. Pure but for reading the state."""
         if self._draining:
             return problems.DRAINING
         if frame.blobs:
             return problems.NO_BLOBS
         if self._watch.redis_gone_for(now) > REDIS_GRACE_S:
             return problems.NO_REDIS
-        need, ledger = need_of(frame), self._ledger
+        return None
+
+    def _refusal(self, frame: JobFrame, need: Need, ahead: Ahead) -> PendraError | None:
+        """Why the fleet could not run it, or not soon enough."""
+        ledger = self._ledger
         if (problem := refusal(need, ledger.fleet)) is not None:
             return problem
-        queue = Queueing(
-            depth=ledger.scheduler.depth,
-            ahead=ledger.scheduler.ahead_of(need),
-            slots=sum(view.info.slots_total for view in eligible(need, ledger.fleet)),
-            max_depth=self._max_waiting,
-            can_go_now=plan(need, ledger.fleet) is not None,
+        arrival = Arrival(
+            model=frame.model,
+            priority=frame.priority,
+            ahead=ahead,
+            slots=slots_for(need, ledger.fleet),
+            # what others wait for is not free, whatever our own count of the slots says: another bridge has it
+            can_go_now=ledger.scheduler.is_empty(need) and plan(need, ledger.fleet) is not None,
+            remaining=ledger.remaining(frame),
         )
-        return admission(queue, ledger.rates, ledger.remaining(frame))
+        return admission(arrival, ledger.rates, self._limits)
 
     def _cancel(self, job_id: str, now: float) -> None:
         record = self._ledger.jobs.open.get(job_id)
@@ -353,5 +361,8 @@ class Session:
                 ledger.fleet, waiting=ledger.scheduler.depth, draining=self._draining, now=now
             ):
                 ledger.send(text)
-        effects, ledger.effects = ledger.effects, []
+        return self._out()
+
+    def _out(self) -> list[Effect]:
+        effects, self._ledger.effects = self._ledger.effects, []
         return effects

@@ -22,7 +22,10 @@ from typing import ClassVar
 
 
 class PendraError(Exception):
-    """Base of all errors. `code` is stable; `status` is the HTTP status the API answers with."""
+    """Base of all errors. `code` is stable; `status` is the HTTP status the API answers with.
+
+    `position`: the place in the queue that a refused job would have had, from 1.
+    """
 
     status: ClassVar[int] = 500
     default_code: ClassVar[str] = "internal_error"
@@ -34,12 +37,14 @@ class PendraError(Exception):
         code: str | None = None,
         param: str | None = None,
         retry_after: float | None = None,
+        position: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code
         self.param = param
         self.retry_after = retry_after
+        self.position = position
 
 
 class BadRequestError(PendraError):
@@ -116,14 +121,17 @@ STATUS_BY_CODE: dict[str, int] = {
     "install_unsupported": 400,
     "uninstall_unsupported": 400,
     "unauthorized": 401,
+    "admin_key_needed": 403,
     "model_not_found": 404,
     "model_not_installed": 404,
     "worker_not_found": 404,
+    "install_not_found": 404,
     "no_private_inference_key": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "model_in_use": 409,
     "install_running": 409,
+    "install_ended": 409,
     "request_too_large": 413,
     "queue_full": 429,
     "rate_limited": 429,
@@ -132,6 +140,8 @@ STATUS_BY_CODE: dict[str, int] = {
     "store_error": 500,
     "store_unusable": 500,
     "install_unavailable": 501,
+    "install_lost": 502,
+    "catalogue_unreadable": 502,
     "worker_error": 502,
     "worker_lost": 502,
     "stream_gap": 502,

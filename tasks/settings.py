@@ -116,6 +116,10 @@ class Settings(BaseSettings):
         default_factory=lambda data: f"{data.get('worker_id')}-{data.get('device')}",
     )
     max_waiting: Count = _setting("PENDRA_MAX_WAITING", _COUNT, 1000)
+    max_waiting_model: Count = _setting("PENDRA_MAX_WAITING_MODEL", _COUNT, 500)
+    max_waiting_key: Count = _setting("PENDRA_MAX_WAITING_KEY", _COUNT, 250)
+    max_wait_seconds: Seconds = _setting("PENDRA_MAX_WAIT_SECONDS", "seconds, 0 to 86400", 300.0)
+    max_wait_batch_seconds: Seconds = _setting("PENDRA_MAX_WAIT_BATCH_SECONDS", "seconds, 0 to 86400", 3600.0)
     grace_seconds: Seconds = _setting("PENDRA_GRACE_SECONDS", "seconds, 0 to 86400", 10.0)
     refresh_seconds: Annotated[Seconds, Field(gt=0)] = _setting("PENDRA_REFRESH_SECONDS", "seconds, above 0", 15.0)
     download_limit: Annotated[int | None, BeforeValidator(values.rate)] = _setting(

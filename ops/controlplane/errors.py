@@ -10,13 +10,14 @@ from bridge.protocol import ErrorFrame
 from tasks.errors import STATUS_BY_CODE, PendraError
 
 ERROR_CODE_HEADER = "x-pendra-error-code"
+POSITION_HEADER = "x-pendra-queue-position"
 _SERVER_ERRORS = 500
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a request failed, in words for the person who made it."""
+    """Why a request failed, in words for the person who made it. `position`: the place it would have had in the queue."""
 
     status: int
     code: str
@@ -25,6 +26,7 @@ class Problem:
     retry_after: float | None = None
     worker_id: str | None = None
     worker_name: str | None = None
+    position: int | None = None
 
     @property
     def type(self) -> str:
@@ -33,7 +35,7 @@ class Problem:
 
 def problem_of(exc: PendraError) -> Problem:
     status = STATUS_BY_CODE.get(exc.code, exc.status)
-    return Problem(status, exc.code, exc.message, exc.param, exc.retry_after)
+    return Problem(status, exc.code, exc.message, exc.param, exc.retry_after, position=exc.position)
 
 
 def problem_in(frame: ErrorFrame) -> Problem:
@@ -46,12 +48,20 @@ def problem_in(frame: ErrorFrame) -> Problem:
         retry_after=frame.retry_after,
         worker_id=frame.worker_id,
         worker_name=frame.worker_name,
+        position=frame.position,
     )
 
 
 def http_body(problem: Problem) -> dict[str, Any]:
     """`detail` for Pendra's clients, `error` for OpenAI's."""
-    error = {"message": problem.message, "type": problem.type, "code": problem.code, "param": problem.param}
+    error: dict[str, Any] = {
+        "message": problem.message,
+        "type": problem.type,
+        "code": problem.code,
+        "param": problem.param,
+    }
+    if problem.position is not None:
+        error["queue_position"] = problem.position
     return {"detail": problem.message, "code": problem.code, "error": error}
 
 
@@ -61,6 +71,8 @@ def http_headers(problem: Problem) -> dict[str, str]:
         headers["retry-after"] = str(math.ceil(problem.retry_after or 1))
     elif problem.retry_after is not None:
         headers["retry-after"] = str(math.ceil(problem.retry_after))
+    if problem.position is not None:
+        headers[POSITION_HEADER] = str(problem.position)
     if problem.status == 401:  # noqa: PLR2004  # RFC 9110 §15.5.2 asks for it
         headers["www-authenticate"] = 'Bearer realm="pendra"'
     return headers

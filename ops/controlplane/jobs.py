@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.protocol import JobFrame
 from ops.controlplane.mailbox import Mailbox
-from tasks.contract import JobKind, Usage
+from tasks.contract import JobKind, Priority, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Ask:
     pin: str | None = None
     affinity: str | None = None
     sealed: bool = False
+    priority: Priority = Priority.INTERACTIVE
 
 
 class JobState(StrEnum):
@@ -114,6 +115,7 @@ class Job:
             body=ask.body,
             created=self.created,
             tenant=self.key_id,
+            priority=ask.priority,
             deadline=deadline,
             pin=ask.pin,
             affinity=ask.affinity,

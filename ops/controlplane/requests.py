@@ -18,10 +18,11 @@ from starlette.types import Receive
 
 from ops.controlplane.config import Limits
 from ops.controlplane.jobs import Ask
-from tasks.contract import JobKind
+from tasks.contract import JobKind, Priority
 from tasks.errors import BadRequestError
 
 PIN_HEADER = "x-pendra-worker-id"
+PRIORITY_HEADER = "x-pendra-priority"
 MAX_MODEL_CHARS = 256
 SEALED = "pendra_encrypted"
 _NEEDED: dict[JobKind, tuple[str, ...]] = {
@@ -75,6 +76,7 @@ def parse_ask(kind: JobKind, raw: bytes, headers: Mapping[str, str], *, secret: 
         pin=headers.get(PIN_HEADER, "").strip() or None,
         affinity=_sealed_affinity(body[SEALED]) if sealed else _affinity(kind, model, body, secret),
         sealed=sealed,
+        priority=_priority(headers.get(PRIORITY_HEADER, "")),
     )
 
 
@@ -107,6 +109,14 @@ def _stream(body: dict[str, Any]) -> bool:
     if stream is not None and not isinstance(stream, bool):
         raise BadRequestError(f"'stream' must be true or false, not {_json_type(stream)}", param="stream")
     return bool(stream)
+
+
+def _priority(text: str) -> Priority:
+    try:
+        return Priority(text.strip().lower() or Priority.INTERACTIVE)
+    except ValueError:
+        words = " or ".join(Priority)
+        raise BadRequestError(f"the header {PRIORITY_HEADER} must be {words}", param=PRIORITY_HEADER) from None
 
 
 def _check_needed(kind: JobKind, body: dict[str, Any]) -> None:

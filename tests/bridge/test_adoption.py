@@ -147,7 +147,7 @@ def test_tenants_are_counted_once() -> None:
     new = succession.successor(worker(), holders={"j1": "w1"})
     new.link(j1=0)
     new.events(failed(1))
-    assert not new.session._ledger.scheduler._running
+    assert not new.session._ledger.scheduler._tenants
     assert not new.session._ledger.fleet._holder
 
 

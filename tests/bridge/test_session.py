@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bridge.admission import Limits
 from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Release, StartTask, StopTask, SweepWorker
 from bridge.fleet import Gone
 from bridge.protocol import Ack, Cancel, Challenge, Drain, Install
@@ -93,13 +94,31 @@ def test_without_any_worker_the_answer_is_503() -> None:
 
 
 def test_beyond_the_depth_the_answer_is_429_with_retry_after() -> None:
-    driven = Driven(worker(slots=1), max_waiting=1)
+    driven = Driven(worker(slots=1), limits=Limits(waiting=1))
     for name in ("runs", "waits", "refused"):
         driven.send(job(name))
     (error,) = driven.of("error")
-    assert (error["job_id"], error["status"]) == ("refused", 429)
+    assert (error["job_id"], error["status"], error["position"]) == ("refused", 429, 2)
     assert error["retry_after"] >= 1
     assert [f["position"] for f in driven.of("accepted")] == [0, 0]
+
+
+def test_slots_that_another_bridge_holds_do_not_open_the_queue() -> None:
+    driven = Driven(worker(slots=4), limits=Limits(waiting=2))
+    driven.send(job("first"))
+    driven.do(driven.session.none_free("first", 0, driven.now))
+    for name in ("second", "third"):
+        driven.send(job(name))
+    assert [f["job_id"] for f in driven.of("error")] == ["third"]
+
+
+def test_one_key_cannot_fill_the_queue() -> None:
+    driven = Driven(worker(slots=1), limits=Limits(of_key=2))
+    for n in range(4):
+        driven.send(job(f"a{n}", tenant="a"))
+    driven.send(job("b", tenant="b"))
+    assert [(f["job_id"], f["code"]) for f in driven.of("error")] == [("a3", "rate_limited")]
+    assert driven.of("accepted")[-1] == {"type": "accepted", "job_id": "b", "position": 1}
 
 
 def test_a_job_sent_twice_runs_once() -> None:

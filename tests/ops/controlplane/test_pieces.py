@@ -12,7 +12,7 @@ from pendra._placement import decode_worker_name
 from bridge.protocol import ChunkEvent, ChunkFrame, Models, ResultFrame, encode
 from bridge.replies import chunk_event, chunk_frame
 from ops.controlplane.config import Limits, Timers
-from ops.controlplane.errors import Problem, http_headers, in_band, problem_of
+from ops.controlplane.errors import Problem, http_body, http_headers, in_band, problem_of
 from ops.controlplane.handshake import REASON_BYTES, close_reason
 from ops.controlplane.jobs import Ask, Job
 from ops.controlplane.mailbox import Mailbox, Sign
@@ -101,6 +101,29 @@ def test_error_headers() -> None:
     assert http_headers(problem_of(BusyError("x", retry_after=0.2)))["retry-after"] == "1"
     assert http_headers(problem_of(BusyError("x")))["retry-after"] == "1"
     assert "retry-after" not in http_headers(Problem(400, "bad_request", "x"))
+
+
+def test_a_refusal_says_which_place_it_would_have_had() -> None:
+    problem = problem_of(BusyError("x", position=7))
+    assert http_headers(problem)["x-pendra-queue-position"] == "7"
+    assert http_body(problem)["error"]["queue_position"] == 7
+    assert "queue_position" not in http_body(Problem(429, "queue_full", "x"))["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "priority"),
+    [("", "interactive"), ("interactive", "interactive"), (" Batch ", "batch")],
+)
+def test_a_header_says_how_urgent_a_request_is(text: str, priority: str) -> None:
+    raw = b'{"model": "m", "messages": [{"role": "user", "content": "x"}]}'
+    ask = parse_ask(JobKind.CHAT, raw, {"x-pendra-priority": text}, secret="s")
+    assert ask.priority == priority
+
+
+def test_an_unknown_priority_is_refused() -> None:
+    raw = b'{"model": "m", "messages": [{"role": "user", "content": "x"}]}'
+    with pytest.raises(BadRequestError, match="interactive or batch"):
+        parse_ask(JobKind.CHAT, raw, {"x-pendra-priority": "now"}, secret="s")
 
 
 def test_in_band_errors_leave_out_what_is_unknown() -> None:
