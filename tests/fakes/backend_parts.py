@@ -85,6 +85,11 @@ class DirectPublisher:
 class HandVocab:
     bos: int = 1
     adds_bos: bool = True
+    eog: frozenset[int] = frozenset({2})
+    handle: None = None
+
+    def renderer(self, special: object) -> Callable[[int], bytes]:
+        return lambda token: chr(token).encode()
 
 
 @dataclass
@@ -103,9 +108,6 @@ class HandModel:
         assert parse_special
         begins = [1] if text.startswith("<s>") else []
         return begins + [ord(char) for char in text.removeprefix("<s>")]
-
-    def piece(self, token: int) -> bytes:
-        return chr(token).encode()
 
     def close(self) -> None:
         self.closed += 1

@@ -8,7 +8,7 @@ tokens, are unlikely at temperature 0, so replies run to `max_tokens` unless a t
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,16 +47,21 @@ def write_tiny_llama(
     n_ctx: int = 2048,
     vocab: Sequence[str] = WORDS,
     chat_template: str | None = CHAT_TEMPLATE,
+    control: Sequence[str] = (),
+    metadata: Mapping[str, int] | None = None,
 ) -> Path:
     """Write the model to `path` and return it. Same arguments, same bytes.
 
-    `vocab` holds the pieces longer than one character (`▁` is a space), the most mergeable first.
+    `vocab` holds the pieces longer than one character (`▁` is a space), the most mergeable first; `control` more
+    control tokens, which get the last ids; `metadata` more numbers for the file (token ids of the tokenizer).
     """
-    pieces = _pieces(vocab)
+    pieces = [*_pieces(vocab), *control]
     shape = _Shape()
     writer = gguf.GGUFWriter(path, "llama")
     _add_hyperparameters(writer, shape, n_ctx=n_ctx, n_vocab=len(pieces))
-    _add_tokenizer(writer, pieces, chat_template)
+    _add_tokenizer(writer, pieces, chat_template, controls=len(control))
+    for key, value in (metadata or {}).items():
+        writer.add_uint32(key, value)
     _add_weights(writer, shape, n_vocab=len(pieces), rng=np.random.default_rng(seed))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -85,13 +90,14 @@ def _add_hyperparameters(writer: gguf.GGUFWriter, shape: _Shape, *, n_ctx: int, 
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, pieces: list[str], chat_template: str | None) -> None:
+def _add_tokenizer(writer: gguf.GGUFWriter, pieces: list[str], chat_template: str | None, *, controls: int) -> None:
     first_piece = FIRST_BYTE + 256
     types = [
         gguf.TokenType.UNKNOWN,
         *[gguf.TokenType.CONTROL] * (FIRST_BYTE - 1),
         *[gguf.TokenType.BYTE] * 256,
-        *[gguf.TokenType.NORMAL] * (len(pieces) - first_piece),
+        *[gguf.TokenType.NORMAL] * (len(pieces) - first_piece - controls),
+        *[gguf.TokenType.CONTROL] * controls,
     ]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(pieces)

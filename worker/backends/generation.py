@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from tasks.contract import Job
 from tasks.errors import BadRequestError
+from worker.backends.grammars import Grammars, Tokens
 from worker.chat.dialect import Dialect
+from worker.chat.notices import NO_PROMISE, Promise
 from worker.chat.output import OutputParser
 from worker.chat.parsed_reply import ParsedReply
 from worker.chat.reply import ChatReply
-from worker.chat.request import parse_chat
+from worker.chat.request import ChatRequest, parse_chat
+from worker.chat.shape import shape_of
 from worker.chat.template import ChatTemplate
 from worker.engine.api import GenerationRequest
 from worker.engine.text import TextAssembler
 
 
-class Vocabulary(Protocol):
+class Vocabulary(Tokens, Protocol):
     bos: int
     adds_bos: bool
+
+    def renderer(self, special: bool | frozenset[int]) -> Callable[[int], bytes]: ...  # noqa: FBT001  # as in the engine
 
 
 class Model(Protocol):
@@ -37,7 +42,6 @@ class Model(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]: ...
-    def piece(self, token: int) -> bytes: ...
     def close(self) -> None: ...
 
 
@@ -56,6 +60,7 @@ class Preparer:
         self._model = model
         self._template = ChatTemplate(model.chat_template, bos_text=model.bos_text, eos_text=model.eos_text)
         self._dialect = Dialect.of(self._template.source, model.metadata.get("general.architecture", ""))
+        self._grammars = Grammars(model.vocab, self._dialect.markers)
 
     def prepare(self, job: Job, ctx_limit: int) -> Generation:
         """Raises BadRequestError."""
@@ -69,6 +74,8 @@ class Preparer:
                 code="context_length_exceeded",
                 param="messages",
             )
+        shape = shape_of(job.body, chat, self._dialect, text, token_id=self._token_id)
+        parser = self._dialect.parser(text, chat.offered, job.job_id)
         request = GenerationRequest(
             request_id=f"{job.job_id}:{job.attempt}",  # an older attempt may still be leaving the engine
             prompt=prompt,
@@ -79,12 +86,28 @@ class Preparer:
             ignore_eos=chat.ignore_eos,
             cache_prompt=chat.cache_prompt,
             resume=job.resume.token_ids if job.resume and job.stream else (),  # else nothing was delivered
+            special=self._special(chat) if parser else frozenset(),
+            masker=self._grammars.constraint(shape.grammar) if shape else None,
         )
-        parser = self._dialect.parser(text, chat.offered, job.job_id)
+        return Generation(request, self._reply(job, request, parser, shape.promise if shape else NO_PROMISE))
+
+    def _reply(
+        self, job: Job, request: GenerationRequest, parser: OutputParser | None, promise: Promise
+    ) -> ChatReply:
         if parser is None:
-            return Generation(request, ChatReply(job))
+            return ChatReply(job, promise)
         self._restore(parser, request)
-        return Generation(request, ParsedReply(job, parser))
+        return ParsedReply(job, parser, promise)
+
+    def _special(self, chat: ChatRequest) -> frozenset[int]:
+        """Ids of the markers that the reply's parser has to see."""
+        ids = {self._token_id(marker) for marker in self._dialect.markers_for(chat.offered)}
+        return frozenset(token for token in ids if token is not None)
+
+    def _token_id(self, text: str) -> int | None:
+        """The token with exactly this text, if there is one."""
+        tokens = self._model.tokenize(text, add_special=False, parse_special=True)
+        return tokens[0] if len(tokens) == 1 else None
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         """With exactly one BOS where the model wants one, whether or not its template writes it."""
@@ -96,10 +119,13 @@ class Preparer:
 
     def _restore(self, parser: OutputParser, request: GenerationRequest) -> None:
         """Bring the parser to where an earlier attempt's stood: what it makes of those tokens was delivered."""
+        if not request.resume:
+            return
+        piece = self._model.vocab.renderer(request.special)
         text = TextAssembler(request.stop)
         unseen = 0
         for token in request.resume:
-            shown = text.push(self._model.piece(token))
+            shown = text.push(piece(token))
             unseen += 1
             if shown:
                 parser.feed(shown, unseen)

@@ -24,6 +24,15 @@ class Dialect:
     def of(cls, template: str, architecture: str = "") -> Dialect:
         return cls(detect_reasoning(template, architecture), detect_family(template, architecture))
 
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Tokens that may be part of a reply's format, although many models have them as control tokens."""
+        return (*(self.reasoning.markers if self.reasoning else ()), *self.family.markers)
+
+    def markers_for(self, tools: Sequence[Tool]) -> tuple[str, ...]:
+        """Those that `parser` has to see as text."""
+        return self.markers if tools else self.reasoning.markers if self.reasoning else ()
+
     def parser(self, prompt: str, tools: Sequence[Tool], job_id: str) -> OutputParser | None:
         """For one reply to the rendered `prompt`; None when its text is all content as it stands."""
         splitter = self.reasoning.splitter(prompt) if self.reasoning else None

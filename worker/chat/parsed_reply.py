@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.contract import Job, JsonObject, Notice, Usage
-from worker.chat.notices import TRUNCATED_REASONING
+from worker.chat.notices import NO_PROMISE, Promise, notice
 from worker.chat.output import OutputParser
 from worker.chat.parts import Part, as_delta, as_message
 from worker.chat.reply import ChatReply, Piece
@@ -19,15 +19,16 @@ class ParsedReply(ChatReply):
     resumed reply needs a parser that was fed with what was delivered.
     """
 
-    def __init__(self, job: Job, parser: OutputParser) -> None:
-        super().__init__(job)
+    def __init__(self, job: Job, parser: OutputParser, promise: Promise = NO_PROMISE) -> None:
+        super().__init__(job, promise)
         self._parser = parser
         self._parts: list[Part] = []
 
     def pieces(self, output: StepOutput) -> Iterator[Piece]:
         parts = self._parser.feed(output.text, len(output.tokens))
-        if output.finish_reason is not None:
-            parts += self._parser.finish()
+        if output.finish_reason is not None and (output.tokens or not self._resumed):
+            parts += self._parser.finish()  # else an earlier attempt got to the end, and delivered this
+        self._resumed = False
         if not self._stream:
             self._parts += parts
             return
@@ -46,7 +47,7 @@ class ParsedReply(ChatReply):
         return usage.model_copy(update={"reasoning_tokens": self._parser.reasoning_tokens})
 
     def notice(self, reason: FinishReason) -> Notice | None:
-        return TRUNCATED_REASONING if reason is FinishReason.LENGTH and self._parser.reasoning else None
+        return notice(reason, self._promise, reasoning=self._parser.reasoning)
 
     def _message(self) -> JsonObject:
         return as_message(self._parts)

@@ -37,6 +37,11 @@ class ReasoningStyle:
         """Tokens whose text the parser must see, although they are control tokens."""
         return HARMONY_MARKERS if self.harmony else (self.opening, self.closing)
 
+    @property
+    def answer_header(self) -> str:
+        """What `prelude` leaves out with `call`, as a Lark expression: a gpt-oss answer's own header."""
+        return _HARMONY_FINAL.strip() if self.harmony else ""
+
     def opened_by(self, prompt: str) -> bool:
         """Whether the rendered prompt ends inside the reasoning: the template wrote the opening tag."""
         return not self.harmony and prompt.rstrip().endswith(self.opening)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.contract import Job, JsonObject, Notice, Usage
+from worker.chat.notices import NO_PROMISE, Promise, notice
 from worker.engine.api import FinishReason, StepOutput
 
 _BEFORE = ',"choices":[{"index":0,"delta":{"content":'
@@ -34,7 +35,8 @@ class ChatReply:
     reply of a job that does not stream, once its last output was taken.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, promise: Promise = NO_PROMISE) -> None:
+        self._promise = promise
         self._stream = job.stream
         self._head: dict[str, Any] = {
             "id": f"chatcmpl-{job.job_id}",
@@ -43,6 +45,7 @@ class ChatReply:
             "model": job.model,
         }
         self._started = job.resume is not None  # what was delivered before began with the role
+        self._resumed = bool(job.resume and job.resume.token_ids)  # and nothing came since
         self._pending: list[int] = []
         self._texts: list[str] = []
         self._before = _json(self._head)[:-1] + _BEFORE
@@ -75,9 +78,9 @@ class ChatReply:
         """The engine's count, and what only the reply's text tells."""
         return usage
 
-    def notice(self, reason: FinishReason) -> Notice | None:  # noqa: ARG002  # a parsed reply's hangs on it
+    def notice(self, reason: FinishReason) -> Notice | None:
         """What the client should know about a reply that ended well, for `reason`."""
-        return None
+        return notice(reason, self._promise)
 
     def _message(self) -> JsonObject:
         return {"role": "assistant", "content": "".join(self._texts), "refusal": None}

@@ -17,6 +17,7 @@ from tasks.errors import BadRequestError
 from worker.chat.messages import UNSUPPORTED_CONTENT, Message
 from worker.chat.template import RESERVED
 from worker.chat.toolcalls.forced import Tool, parse_tools
+from worker.chat.toolcalls.forced import chosen as chosen_tools
 from worker.chat.unsupported import refuse_unsupported
 from worker.engine.api import SamplingParams
 
@@ -30,7 +31,8 @@ _OUR_WORDS = frozenset({UNSUPPORTED_CONTENT, "part", "content", "rule"})
 class ChatRequest:
     """What is asked of the model. `messages` are as chat templates read them; `template_args` are its variables.
 
-    `tools` are what the template shows the model, `offered` the same checked; neither when the reply may not call.
+    `tools` are what the template shows the model, `offered` the same checked; neither when the reply may not call. It
+    has to call one of `forced`, if that is given.
     """
 
     messages: tuple[JsonObject, ...] = field(repr=False)
@@ -43,6 +45,8 @@ class ChatRequest:
     stream: bool = False
     tools: tuple[JsonObject, ...] = field(default=(), repr=False)
     offered: tuple[Tool, ...] = field(default=(), repr=False)
+    forced: tuple[Tool, ...] | None = field(default=None, repr=False)
+    parallel_calls: bool = True
     template_args: JsonObject = field(default_factory=dict, repr=False)
 
 
@@ -110,7 +114,8 @@ class _Body(BaseModel):
     stream: bool | None = _of("true or false")
     stream_options: JsonObject | None = _of('an object, such as {"include_usage": true}')
     tools: list[JsonObject] | None = _of("a list of tools (objects)")
-    tool_choice: str | None = _of('"auto" or "none"')
+    tool_choice: str | JsonObject | None = _of('"none", "auto", "required" or one of the tools')
+    parallel_tool_calls: bool | None = _of("true or false")
     enable_thinking: bool | None = _of("true or false")
     reasoning_effort: str | None = _of('a text such as "low"', max_length=32)
     chat_template_kwargs: JsonObject | None = _of("an object of variables for the chat template")
@@ -152,6 +157,8 @@ def _request(body: _Body) -> ChatRequest:
         stream=bool(body.stream),
         tools=tuple(tools) if may_call else (),
         offered=offered if may_call else (),
+        forced=chosen_tools(offered, body.tool_choice),
+        parallel_calls=body.parallel_tool_calls is not False,
         template_args=_template_args(body),
     )
 

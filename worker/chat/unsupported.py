@@ -22,10 +22,6 @@ def _one(value: Any) -> bool:
     return value is None or (value == 1 and not isinstance(value, bool))
 
 
-def _plain_text(value: Any) -> bool:
-    return value is None or (isinstance(value, dict) and value.get("type") == "text")
-
-
 def _free_choice(value: Any) -> bool:
     return value in (None, "auto", "none")
 
@@ -39,14 +35,10 @@ _RULES: dict[str, tuple[Allowed, str]] = {
     "n": (_one, "only one choice a request is made; send the request again for another, or leave n out"),
     "logprobs": (_off, "log probabilities are not available; leave logprobs out or false"),
     "top_logprobs": (_off, "log probabilities are not available; leave top_logprobs out"),
-    "response_format": (_plain_text, 'only {"type": "text"} is available; ask for JSON in the prompt instead'),
-    "tool_choice": (_free_choice, '"auto" and "none" are available; a tool cannot be forced'),
     "modalities": (_text_only, 'only ["text"] is available'),
     "audio": (_off, "audio replies are not available"),
     "functions": (_off, "functions are the old form of tools; send tools instead"),
     "function_call": (_free_choice, "function_call is the old form of tool_choice; send tools and tool_choice"),
-    "grammar": (_off, "grammars are not available"),
-    "json_schema": (_off, "schemas are not available; ask for JSON in the prompt instead"),
     "guided_json": (_off, "guided decoding is not available"),
     "guided_regex": (_off, "guided decoding is not available"),
     "guided_choice": (_off, "guided decoding is not available"),

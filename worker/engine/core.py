@@ -212,6 +212,7 @@ class Core:
             return
         over = seq.over_before_start(self._eog)
         if over is not None:
+            seq.text.finish()  # an attempt that got to the end delivered what was held back, too
             self._finish(seq, over)
             return
         seq.sampler = Sampler(seq.sampling, vocab, ctx_limit=self._ctx_limit)

@@ -89,6 +89,18 @@ def test_tools_are_carried_unless_forbidden():
     assert ask(tools=tools, tool_choice="none").tools == ()
 
 
+def test_a_call_is_forced():
+    tools = [{"type": "function", "function": {"name": name}} for name in ("f", "g")]
+    named = {"type": "function", "function": {"name": "g"}}
+    assert ask(tools=tools).forced is None
+    assert [tool.name for tool in ask(tools=tools, tool_choice="required").forced] == ["f", "g"]
+    assert [tool.name for tool in ask(tools=tools, tool_choice=named).forced] == ["g"]
+    assert ask(tools=tools).parallel_calls
+    assert not ask(tools=tools, parallel_tool_calls=False).parallel_calls
+    assert refusal(tool_choice="required").param == "tool_choice"
+    assert refusal(tools=tools, tool_choice="perhaps").param == "tool_choice"
+
+
 def test_unknown_fields_are_ignored():
     assert ask(user="x", metadata={"a": 1}, service_tier="auto", store=True) == ask()
 
@@ -172,12 +184,6 @@ def test_media_are_unsupported_content(kind):
         {"n": True},
         {"logprobs": True},
         {"top_logprobs": 3},
-        {"response_format": {"type": "json_object"}},
-        {"response_format": {"type": "json_schema", "json_schema": {}}},
-        {"response_format": "text"},
-        {"tool_choice": "required"},
-        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
-        {"grammar": "root ::= [a-z]+"},
         {"guided_json": {"type": "object"}},
         {"modalities": ["text", "audio"]},
         {"functions": [{"name": "f"}]},
