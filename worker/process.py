@@ -171,8 +171,8 @@ class Process:
         if self._want is None:
             return
         with self._changing:
-            loaded = [] if self._draining else [model.id for model in self.runtime.models() if model.loaded]
-            self._want(keys.model_queue(model) for model in loaded)
+            ready = [] if self._draining else [model.id for model in self.runtime.models() if model.ready]
+            self._want(keys.model_queue(model) for model in ready)
         self.heartbeat.poke()
 
     def info(self) -> WorkerInfo:
