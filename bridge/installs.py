@@ -217,6 +217,9 @@ def task_of(frame: Install | Uninstall) -> tuple[str, dict[str, Any]]:
     if isinstance(frame, Uninstall):
         return UNINSTALL, {"model": frame.model, "force": frame.force} | backend
     variant = frame.variant
+    if frame.backend not in (None, "pendra"):  # it has its own names and its own files
+        named = {"source": variant["name"]} if variant.get("name") else {}
+        return INSTALL, {"model": frame.model} | named | backend
     said = {name: variant[key] for key, name in _FROM_VARIANT.items() if variant.get(key)}
     if not said.get("source"):
         said = {"variant": variant["quantisation"]} if variant.get("quantisation") else {}

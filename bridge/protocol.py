@@ -110,7 +110,8 @@ class Cancel(Frame):
 class Install(Frame):
     """Install a catalogue model on a worker's host, or on all hosts (`worker_id` None). A known id changes nothing.
 
-    `variant` is that of the catalogue's entry; one without `gguf_url` only names the `quantisation`.
+    `variant` is that of the catalogue's entry; one without `gguf_url` only names the `quantisation`. For another
+    `backend` than `pendra`, `name` is what that calls the model.
     """
 
     type: Literal["install"] = "install"

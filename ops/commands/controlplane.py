@@ -19,4 +19,4 @@ def command(host: str, port: int, home: Path | None) -> None:
 
     settings = load_settings(home=home)
     configure(settings, "controlplane")
-    raise SystemExit(run(host, port, settings.home))
+    raise SystemExit(run(host, port, settings.home, settings.catalogue_url))

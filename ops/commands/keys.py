@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ops.controlplane.keystore import KeyStore
+    from ops.controlplane.keystore import ApiKey, KeyStore
 
 
 @click.group("keys")
@@ -21,25 +21,28 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
-def create(name: str) -> None:
+@click.option("--admin", is_flag=True, help="It may install and remove models, not only use them.")
+def create(name: str, *, admin: bool) -> None:
     """Make an API key called NAME and print it. Only its hash is kept: it cannot be shown again."""
     with _store() as store:
-        click.echo(store.create(name))
+        click.echo(store.create(name, admin=admin))
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(*, as_json: bool) -> None:
-    """List the API keys: id, name, when made, whether revoked."""
+    """List the API keys: id, name, when made, whether it is live, an admin's, or revoked."""
     with _store() as store:
         keys = store.list()
     if as_json:
-        rows = [{"id": k.id, "name": k.name, "created": k.created, "revoked": k.revoked} for k in keys]
+        rows = [
+            {"id": k.id, "name": k.name, "created": k.created, "revoked": k.revoked, "admin": k.admin} for k in keys
+        ]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     for key in keys:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created))
-        click.echo(f"{key.id}  {made}  {'revoked' if key.revoked else 'live':<7}  {key.name}")
+        click.echo(f"{key.id}  {made}  {_standing(key):<7}  {key.name}")
 
 
 @command.command("revoke")
@@ -72,6 +75,12 @@ def show() -> None:
         click.echo(f"fleet key ids      {', '.join(key.id.hex() for key in settings.fleet_keys())}")
     except ConfigError as exc:
         click.echo(f"fleet key ids      ({exc.message})")
+
+
+def _standing(key: ApiKey) -> str:
+    if key.revoked:
+        return "revoked"
+    return "admin" if key.admin else "live"
 
 
 @contextmanager

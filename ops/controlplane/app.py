@@ -17,13 +17,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from bridge.protocol import PATH
-from ops.controlplane import catalogue
+from ops.controlplane.catalogue import SiteCatalogue
 from ops.controlplane.config import Config
 from ops.controlplane.db import Database
 from ops.controlplane.errors import Problem, http_body, http_headers, problem_of
 from ops.controlplane.gpu_socket import GpuSocket
 from ops.controlplane.hub import Hub
 from ops.controlplane.inference import Inference
+from ops.controlplane.install_api import InstallApi
+from ops.controlplane.install_log import InstallLog
 from ops.controlplane.jobs import new_request_id
 from ops.controlplane.keystore import KeyStore
 from ops.controlplane.listings import Listings
@@ -57,11 +59,16 @@ class Plane:
         self.keys = KeyStore(self._db)
         self.registry = Registry(self._db)
         self.usage = UsageLog(self._db)
-        self.catalogue = catalogue.load()
-        self.hub = Hub(config, self.usage, self.catalogue)
+        self.catalogue = SiteCatalogue(config.catalogue_url)
+        self.hub = Hub(config, self.usage, self.catalogue, InstallLog(self._db))
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick(), name="controlplane-ticks")
+            group.create_task(self.catalogue.keep(), name="controlplane-catalogue")
+
+    async def _tick(self) -> None:
         timers = self.config.timers
         flushed = time.monotonic()
         while True:
@@ -96,7 +103,7 @@ def make_app(config: Config) -> Starlette:
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     plane: Plane = app.state.plane
-    ticking = asyncio.create_task(plane.run(), name="controlplane-ticks")
+    ticking = asyncio.create_task(plane.run(), name="controlplane")
     try:
         yield
     finally:
@@ -122,6 +129,7 @@ def _routes(plane: Plane) -> list[BaseRoute]:
             Route(f"{prefix}/catalogue", listings.catalogue),
             Route(f"{prefix}/private-inference/key", listings.workload_keys),
             *(Route(prefix + path, _unsupported, methods=["POST"]) for path in _UNSUPPORTED),
+            *InstallApi(plane.keys, plane.hub, plane.catalogue).routes(prefix),
         ]
     return routes
 

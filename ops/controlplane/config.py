@@ -61,3 +61,4 @@ class Config:
     home: Path
     timers: Timers = field(default_factory=Timers)
     limits: Limits = field(default_factory=Limits)
+    catalogue_url: str = ""

@@ -1,6 +1,7 @@
 """The control plane's state on disk: one SQLite file under its home, readable by its owner only.
 
-Tables: `api_keys` (hashes), `workers` (public keys), `usage` (token counts). No text of a request or a reply.
+Tables: `api_keys` (hashes), `workers` (public keys), `usage` (token counts), `installs` (what was asked for and
+became of it). No text of a request or a reply.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 from tasks.errors import ConfigError
 
 FILE_NAME = "controlplane.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS api_keys (
-    hash TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, created REAL NOT NULL, revoked REAL
+    hash TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, created REAL NOT NULL, revoked REAL,
+    admin INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS workers (
     public_key TEXT PRIMARY KEY, worker_id TEXT, name TEXT NOT NULL, status TEXT NOT NULL,
@@ -29,6 +31,9 @@ CREATE TABLE IF NOT EXISTS usage (
     worker_id TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
     cached_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS installs (
+    id TEXT PRIMARY KEY, created REAL NOT NULL, record TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS usage_by_key ON usage (key_id, at);
 """
 
@@ -89,6 +94,8 @@ class Database:
                     f"{self.path} has schema version {version}, this build knows {SCHEMA_VERSION}; "
                     "update pendra-worker or use another home"
                 )
+            if version == 1:
+                self._connection.execute("ALTER TABLE api_keys ADD COLUMN admin INTEGER NOT NULL DEFAULT 0")
             self._connection.executescript(_SCHEMA)
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except sqlite3.Error as exc:

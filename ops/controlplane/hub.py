@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from bridge.protocol import (
     Accepted,
@@ -31,9 +31,10 @@ from bridge.protocol import (
     encode,
 )
 from ops.controlplane.bridges import Bridge, Link
-from ops.controlplane.catalogue import Catalogue
 from ops.controlplane.config import Config
 from ops.controlplane.errors import problem_of
+from ops.controlplane.install_log import InstallLog
+from ops.controlplane.installs import Installs
 from ops.controlplane.intake import Intake
 from ops.controlplane.jobs import Ask, Job, JobState
 from ops.controlplane.keystore import ApiKey
@@ -59,7 +60,8 @@ class Hub:
         self,
         config: Config,
         usage: UsageLog,
-        catalogue: Catalogue,
+        catalogue: Container[str],
+        installs: InstallLog,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -70,6 +72,7 @@ class Hub:
         self._bridges: dict[BridgeId, Bridge] = {}
         self._affinity: OrderedDict[str, BridgeId] = OrderedDict()
         self._intake = Intake(usage, self._bridges.get, clock, config.limits.ack_every_frames)
+        self.installs = Installs(self._tell, installs, wall)
         self._answering: dict[str, Job] = {}  # by request id: open jobs, and ended ones still being written out
         self._acked = clock()
         self._stopping = False
@@ -148,7 +151,9 @@ class Hub:
             bridge.link, bridge.away_since = link, None
         marks = self._intake.marks(bridge.id)
         bridge.unconfirmed = frozenset(mark.job_id for mark in marks)
-        bridge.send(encode(Welcome(session=secrets.token_hex(8), resume=marks)))
+        installs = self.installs.marks(bridge.id)
+        bridge.send(encode(Welcome(session=secrets.token_hex(8), resume=(*marks, *installs))))
+        self.installs.welcomed(bridge.id)
         event(
             log,
             logging.INFO,
@@ -174,7 +179,8 @@ class Hub:
             case list():
                 self._intake.chunks(bridge, frame)
             case ProgressFrame() | ResultFrame() | ErrorFrame() | UsageFrame():
-                self._intake.frame(bridge, frame)
+                if not self.installs.frame(bridge.id, frame):
+                    self._intake.frame(bridge, frame)
             case Accepted():
                 self._intake.heard(bridge, frame.job_id)
             case Workers() | Models() | Capacity() | Keys():
@@ -183,6 +189,12 @@ class Hub:
                 self._resumed(bridge, frame)
             case _:
                 event(log, logging.WARNING, "frame.unexpected", frame=frame.type, worker_id=bridge.worker_id)
+
+    def _tell(self, bridge_id: BridgeId, text: str) -> None:
+        """A bridge that is away hears it by other ways when it is back."""
+        bridge = self._bridges.get(bridge_id)
+        if bridge is not None:
+            bridge.send(text)
 
     def _resumed(self, bridge: Bridge, frame: Resume) -> None:
         """After a reconnect: what the bridge no longer holds starts over or fails, what nobody wants is cancelled."""
@@ -213,6 +225,7 @@ class Hub:
         if now - self._acked >= self._timers.ack_every_s:
             self._acked = now
             self._intake.send_acks()
+        self.installs.expire()
         for job in list(self._answering.values()):
             self._look_at(job, now)
         for bridge in list(self._bridges.values()):

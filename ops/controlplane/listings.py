@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from ops.controlplane.auth import authenticate
 from ops.controlplane.bridges import served_models
-from ops.controlplane.catalogue import Catalogue
+from ops.controlplane.catalogue import UNREADABLE, SiteCatalogue
+from ops.controlplane.errors import ERROR_CODE_HEADER
 from ops.controlplane.hub import Hub
 from ops.controlplane.keystore import KeyStore
 from tasks.contract import ModelInfo
@@ -19,11 +20,11 @@ MODEL_TYPES = ("chat", "embedding", "rerank", "image", "transcription")
 
 
 class Listings:
-    def __init__(self, keys: KeyStore, hub: Hub, catalogue: Catalogue, started: int) -> None:
+    def __init__(self, keys: KeyStore, hub: Hub, catalogue: SiteCatalogue, started: int) -> None:
         self._keys = keys
         self._hub = hub
         self._started = started
-        self._catalogue = catalogue.model_dump(mode="json", exclude_none=True)
+        self._catalogue = catalogue
 
     async def health(self, _request: Request) -> Response:
         """Public. 503 until a worker serves a model."""
@@ -35,8 +36,13 @@ class Listings:
         return JSONResponse(body, status_code=200 if ready else 503, headers={"cache-control": "no-store"})
 
     async def catalogue(self, _request: Request) -> Response:
-        """Public."""
-        return JSONResponse(self._catalogue)
+        """Public. A site's catalogue that cannot be read is replaced, and `notice` says by what."""
+        found = await self._catalogue.get()
+        body = {**found.model_dump(mode="json", exclude_none=True), "source": self._catalogue.source}
+        if self._catalogue.problem is None:
+            return JSONResponse(body)
+        notice = {"code": UNREADABLE, "message": self._catalogue.problem}
+        return JSONResponse({**body, "notice": notice}, headers={ERROR_CODE_HEADER: UNREADABLE})
 
     async def models(self, request: Request) -> Response:
         authenticate(request.headers, self._keys)

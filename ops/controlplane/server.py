@@ -53,12 +53,12 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(host: str, port: int, home: Path) -> int:
+def run(host: str, port: int, home: Path, catalogue_url: str = "") -> int:
     """Serve until SIGINT or SIGTERM; blocking. The exit code: 0, or 1 when it could not start (said on stderr)."""
     try:
         ensure_api_key(home)
         with contextlib.closing(listen(host, port)) as listener:
-            _serve(listener, make_app(Config(home=home)), home)
+            _serve(listener, make_app(Config(home=home, catalogue_url=catalogue_url)), home)
     except PendraError as exc:
         event(log, logging.ERROR, "controlplane.not_started", code=exc.code, reason=exc.message)
         print(f"pendra controlplane: {exc.message}", file=sys.stderr)  # noqa: T201  # the operator's terminal

@@ -179,6 +179,10 @@ def test_arguments():
     assert task_of(frame) == ("tasks.install_model", own)
     named = Install(request_id="r", model="m", variant={"quantisation": "F16", "gguf_url": None})
     assert task_of(named)[1] == {"model": "m", "variant": "F16"}
+    other = Install(
+        request_id="r", model="m", backend="ollama", variant={"name": "x/m", "gguf_url": "hf://a/b/c.gguf"}
+    )
+    assert task_of(other)[1] == {"model": "m", "source": "x/m", "backend": "ollama"}
     assert task_of(Uninstall(request_id="r", model="m", force=True)) == (
         "tasks.uninstall_model",
         {"model": "m", "force": True},

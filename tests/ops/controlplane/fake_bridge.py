@@ -59,7 +59,7 @@ class FakeBridge:
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        self.welcome = await self.connect()
         return self
 
     async def __aexit__(
