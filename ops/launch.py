@@ -17,6 +17,7 @@ from tasks import fleet_key_file
 from tasks.errors import PendraError
 from tasks.settings import Settings
 from worker import devices
+from worker.backends.external.discovery import all_off
 from worker.children import ChildSpec
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # listened on → what this machine dials
@@ -86,6 +87,7 @@ def whole_stack(
     needs = (stack.REDIS,) if server else ()
     parts += stack.worker_specs(node, shares, serving, needs, partial(_worker_ready, node, serving))
     parts.append(stack.agent_spec(node, needs))
+    parts += _proxies(settings, node, needs)
     # last here is first to stop: the bridge lets open jobs end while everything they need still runs
     needs = (*needs, stack.CONTROLPLANE)
     parts.append(stack.bridge_spec(node, address.ws_url, seed, needs, partial(probes.bridge_ready, address.url)))
@@ -107,9 +109,14 @@ def workers_only(settings: Settings, serving: Serving, *, workers: int | None) -
     node = node_of(settings, settings.redis_url)
     shares = devices.plan(devices.probe(), workers)
     specs = stack.worker_specs(node, shares, serving, (), partial(_worker_ready, node, serving))
-    specs = (*specs, stack.agent_spec(node, ()))
+    specs = (*specs, stack.agent_spec(node, ()), *_proxies(settings, node, ()))
     state = NodeState(node=node.worker_id, redis_url=node.redis_url)
     return Launch(home=settings.home, specs=specs, state=state, workers=len(shares), models=serving.models)
+
+
+def _proxies(settings: Settings, node: Node, needs: tuple[str, ...]) -> tuple[ChildSpec, ...]:
+    """The host's proxy worker, unless every kind of external server is switched off."""
+    return () if all_off(settings) else (stack.proxy_spec(node, needs),)
 
 
 def _worker_ready(node: Node, serving: Serving, worker_id: str) -> stack.Ready:

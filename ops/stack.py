@@ -17,6 +17,7 @@ CONTROLPLANE = "controlplane"
 BRIDGE = "bridge"
 WORKER = "worker"
 AGENT = "agent"
+PROXY = "proxy"
 PRIVATE_KEY = "GPU_WORKER_PRIVATE_KEY"
 FLEET_KEY = "PENDRA_FLEET_KEY"
 _GOODBYE_S = 3.0  # a bridge gives its jobs `grace_s` to end, then tells the API of those that did not
@@ -103,6 +104,23 @@ def agent_spec(node: Node, needs: tuple[str, ...]) -> ChildSpec:
         drop_env=(PRIVATE_KEY, FLEET_KEY),
         needs=needs,
         grace_s=node.grace_s,
+    )
+
+
+def proxy_spec(node: Node, needs: tuple[str, ...]) -> ChildSpec:
+    """The host's proxy worker. It is not waited for: what it finds is offered when it is there."""
+    worker_id = f"{node.worker_id}-{PROXY}"
+    return ChildSpec(
+        name=PROXY,
+        role=PROXY,
+        argv=_module("worker.proxy"),
+        log_path=node.log(PROXY),
+        env=node.env(PROXY) | {"PENDRA_CHILD_ID": worker_id, "PENDRA_DEVICE": PROXY, "CUDA_VISIBLE_DEVICES": ""},
+        drop_env=(PRIVATE_KEY,),
+        needs=needs,
+        grace_s=node.grace_s,
+        worker_id=worker_id,
+        device=PROXY,
     )
 
 

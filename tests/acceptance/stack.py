@@ -22,6 +22,7 @@ from tasks.redis_client import connect
 
 START_TIMEOUT_S = 120.0
 MODEL = "smollm2:135m"
+ENDPOINTS = ("OLLAMA_ENDPOINT", "VLLM_ENDPOINT", "LMSTUDIO_ENDPOINT", "SPEACHES_ENDPOINT")
 T = TypeVar("T")
 
 
@@ -48,6 +49,7 @@ class Stack:
     port: int = field(default_factory=free_port)
     args: tuple[str, ...] = ()
     keep_env: tuple[str, ...] = ()
+    backends: dict[str, str] = field(default_factory=dict)  # endpoints; those not named are off
     process: subprocess.Popen[str] | None = None
     _redis_url: str | None = None
 
@@ -66,7 +68,8 @@ class Stack:
     def env(self) -> dict[str, str]:
         ours = ("PENDRA_", "GPU_WORKER_", "APP_SERVER_")
         inherited = {k: v for k, v in os.environ.items() if k in self.keep_env or not k.startswith(ours)}
-        return inherited | {"PENDRA_HOME": str(self.home), "PENDRA_MODELS_DIR": str(self.models_dir)}
+        own = {"PENDRA_HOME": str(self.home), "PENDRA_MODELS_DIR": str(self.models_dir)}
+        return inherited | dict.fromkeys(ENDPOINTS, "off") | own | self.backends
 
     def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "ops.cli", *args]

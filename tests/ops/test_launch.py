@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.launch import Address, PortTakenError, free_address
+from ops.launch import Address, PortTakenError, free_address, workers_only
 from ops.local_keys import kept
+from ops.stack import Serving
 from tasks.errors import ConfigError
+from tasks.sealing import FleetKey
+from tasks.settings import load_settings
 
 
 def test_a_taken_port_is_named() -> None:
@@ -72,3 +75,12 @@ def test_an_empty_key_is_refused(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(ConfigError, match="empty"):
         kept(path, lambda: "other")
+
+
+@pytest.mark.parametrize(("ollama", "proxies"), [("off", 0), ("", 1), ("http://gpu7:11434", 1)])
+def test_a_host_has_a_proxy_unless_all_backends_are_off(tmp_path: Path, ollama: str, proxies: int) -> None:
+    others = dict.fromkeys(("vllm_endpoint", "lmstudio_endpoint", "speaches_endpoint"), "off")
+    key = FleetKey.generate().to_base64()
+    settings = load_settings(home=tmp_path, worker_id="w", fleet_key=key, ollama_endpoint=ollama, **others)
+    launch = workers_only(settings, Serving(), workers=1)
+    assert [spec.role for spec in launch.specs].count("proxy") == proxies

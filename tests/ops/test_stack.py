@@ -29,14 +29,17 @@ def all_specs(serving: Serving = Serving()) -> list[ChildSpec]:  # noqa: B008  #
         stack.bridge_spec(NODE, "ws://127.0.0.1:8080", "SEED", ("redis", "controlplane"), yes),
         *stack.worker_specs(NODE, CPU, serving, ("redis",), lambda _worker_id: yes),
         stack.agent_spec(NODE, ("redis",)),
+        stack.proxy_spec(NODE, ("redis",)),
     ]
 
 
 def test_roles_names_and_logs() -> None:
     specs = all_specs()
-    assert [spec.role for spec in specs] == ["redis", "controlplane", "bridge", "worker", "worker", "agent"]
-    assert [spec.log_path.name for spec in specs][-3:] == ["worker-cpu0.log", "worker-cpu1.log", "agent.log"]
-    assert [spec.worker_id for spec in specs] == [None, None, None, "wrk-1-cpu0", "wrk-1-cpu1", None]
+    assert [spec.role for spec in specs] == ["redis", "controlplane", "bridge", "worker", "worker", "agent", "proxy"]
+    logs = ["worker-cpu0.log", "worker-cpu1.log", "agent.log", "proxy.log"]
+    assert [spec.log_path.name for spec in specs][-4:] == logs
+    ids = [None, None, None, "wrk-1-cpu0", "wrk-1-cpu1", None, "wrk-1-proxy"]
+    assert [spec.worker_id for spec in specs] == ids
     assert len({spec.name for spec in specs}) == len(specs)
 
 
@@ -52,7 +55,7 @@ def test_each_part_holds_only_the_secrets_it_needs() -> None:
         has_private_key = "GPU_WORKER_PRIVATE_KEY" in spec.env
         assert has_private_key == (spec.role == "bridge")
         assert has_private_key != ("GPU_WORKER_PRIVATE_KEY" in spec.drop_env)
-        assert ("PENDRA_FLEET_KEY" in spec.drop_env) == (spec.role not in {"bridge", "worker"})
+        assert ("PENDRA_FLEET_KEY" in spec.drop_env) == (spec.role not in {"bridge", "worker", "proxy"})
 
 
 def test_order() -> None:
@@ -63,7 +66,7 @@ def test_order() -> None:
 
 
 def test_a_cpu_child_is_told_its_share() -> None:
-    child = all_specs(Serving(slots=4, models=("a:1b", "b:2b")))[-2]
+    child = all_specs(Serving(slots=4, models=("a:1b", "b:2b")))[-3]
     assert child.cpus == (1,)
     assert child.env["PENDRA_CHILD_ID"] == "wrk-1-cpu1"
     assert child.env["PENDRA_DEVICE"] == "cpu1"
@@ -83,9 +86,15 @@ def test_a_gpu_child_sees_its_gpu_only() -> None:
 
 
 def test_what_is_not_asked_for_is_left_to_the_settings() -> None:
-    child = all_specs()[-2]
+    child = all_specs()[-3]
     assert "MAX_CONCURRENT" not in child.env
     assert "PENDRA_PRELOAD" not in child.env
+
+
+def test_the_proxy_sees_no_gpu_and_serves_under_its_own_id() -> None:
+    proxy = all_specs()[-1]
+    assert (proxy.env["PENDRA_CHILD_ID"], proxy.env["CUDA_VISIBLE_DEVICES"]) == ("wrk-1-proxy", "")
+    assert "MAX_CONCURRENT" not in proxy.env
 
 
 @pytest.mark.parametrize("word", ["--save", "--appendonly", "--unixsocketperm"])
