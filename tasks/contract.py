@@ -55,12 +55,21 @@ class Resume(Frozen):
     state: bytes = b""
 
 
+class BlobRef(Frozen):
+    """A large part of a job or reply, kept sealed in Redis beside it (`tasks.blobs`): so many bytes and pieces."""
+
+    name: str
+    size: int
+    pieces: int
+
+
 class Job(Frozen):
     """One unit of work for a worker, sealed under the job id as associated data.
 
     `body` is the OpenAI-shaped request body, or the untouched private-inference envelope under
     `pendra_encrypted`. Times are seconds since the epoch. `first_seq` is the seq of the first event this attempt
-    publishes (0 unless an earlier attempt already delivered something).
+    publishes (0 unless an earlier attempt already delivered something). `blobs` name what did not fit; the worker
+    fetches them before it serves: the part `body` becomes the body, all others are found in `parts`.
     """
 
     v: int = CONTRACT_VERSION
@@ -75,6 +84,8 @@ class Job(Frozen):
     deadline: float | None = None
     first_seq: int = 0
     resume: Resume | None = Field(default=None, repr=False)
+    blobs: tuple[BlobRef, ...] = ()
+    parts: dict[str, bytes] = Field(default_factory=dict, repr=False, exclude=True)
 
 
 class Usage(Frozen):
@@ -147,10 +158,14 @@ class Chunk(_Event):
 
 
 class Finished(_Event):
-    """The job ended well. `data` is the whole JSON reply of a non-streaming job, None on a stream."""
+    """The job ended well. `data` is the whole JSON reply of a non-streaming job, None on a stream.
+
+    `blob`: the reply is large and lies in Redis as `data`'s UTF-8 bytes (`tasks.blobs`).
+    """
 
     type: Literal["finished"] = "finished"
     data: str | None = Field(default=None, repr=False)
+    blob: BlobRef | None = None
     usage: Usage = Usage()
     timing: Timing = Timing()
     notice: Notice | None = None

@@ -146,6 +146,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "worker_lost": 502,
     "stream_gap": 502,
     "reply_too_large": 502,
+    "blob_lost": 502,
     "seal_broken": 502,
     "model_corrupt": 502,
     "model_load_failed": 502,

@@ -3,6 +3,8 @@
 | name | type | TTL | written by | read by |
 |---|---|---|---|---|
 | `pendra:job:<job>` | hash: payload (sealed Job), attempt, bridge, deadline, worker, credit, cancelled | JOB_TTL_S | bridge (dispatch), worker (claim) | worker, bridge |
+| `pendra:blobs:<job>` | hash: `<part>/<index>` → sealed piece of a large part of the request (`tasks.blobs`) | JOB_TTL_S | bridge | worker |
+| `pendra:reply:<job>` | hash: `<part>/<index>` → sealed piece of a large reply | REPLAY_TTL_S | worker publisher | bridge |
 | `pendra:credits:<worker>` | set of job ids holding one of the worker's slots | – (deleted with the lease) | bridge (acquire), worker (claim, finish) | bridge |
 | `pendra:workers` | hash: worker id → WorkerInfo JSON | – (swept by the bridge) | worker heartbeat | bridge, cli |
 | `pendra:worker:<worker>` | string: epoch | WORKER_LEASE_S | worker heartbeat | bridge, claim script |
@@ -40,6 +42,14 @@ FLEET = f"{PREFIX}fleet"
 
 def job(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
+
+
+def blobs(job_id: str) -> str:
+    return f"{PREFIX}blobs:{job_id}"
+
+
+def reply(job_id: str) -> str:
+    return f"{PREFIX}reply:{job_id}"
 
 
 def credits_of(worker_id: str) -> str:

@@ -119,5 +119,10 @@ def open_job_aad(job_id: str) -> bytes:
     return b"open\0" + job_id.encode()
 
 
+def blob_aad(key: str, name: str, index: int) -> bytes:
+    """`key` is the Redis key it lies under, which names the job and the direction."""
+    return b"blob\0%s\0%s\0%d" % (key.encode(), name.encode(), index)
+
+
 def event_aad(job_id: str, attempt: int, seq: int) -> bytes:
     return b"event\0%s\0%d\0%d" % (job_id.encode(), attempt, seq)

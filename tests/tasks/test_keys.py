@@ -10,6 +10,8 @@ from tasks import keys
 
 NAMES = {
     keys.job: "pendra:job:<job>",
+    keys.blobs: "pendra:blobs:<job>",
+    keys.reply: "pendra:reply:<job>",
     keys.credits_of: "pendra:credits:<worker>",
     keys.worker_lease: "pendra:worker:<worker>",
     keys.events: "pendra:events:<bridge>",
