@@ -119,12 +119,14 @@ class FakeApi:
 class FakeWorker:
     """Beats, pops Celery messages and claims jobs in threads; the test says what it publishes."""
 
-    def __init__(self, client: redis.Redis, key: FleetKey, worker_id: str = "w1", *, slots: int = 4) -> None:
+    def __init__(
+        self, client: redis.Redis, key: FleetKey, worker_id: str = "w1", *, slots: int = 4, node: str = "host"
+    ) -> None:
         self.info = WorkerInfo(
             worker_id=worker_id,
             epoch=f"{worker_id}-e1",
             name=worker_id.upper(),
-            node="host",
+            node=node,
             pid=1,
             version="1",
             device="cpu0",
@@ -268,10 +270,14 @@ class World:
         self.client = client
         self.key = key
         self.workers: list[FakeWorker] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A bridge process starts; also in place of one that has stopped."""
         self.stop = asyncio.Event()
-        seed = settings.gpu_worker_private_key
+        seed = self.settings.gpu_worker_private_key
         assert seed is not None
-        self.bridge = Bridge(settings, Identity.from_base64(seed.get_secret_value()))
+        self.bridge = Bridge(self.settings, Identity.from_base64(seed.get_secret_value()))
         self.running = asyncio.ensure_future(self.bridge.run(self.stop))
 
     async def worker(self, worker_id: str = "w1", **options: Any) -> FakeWorker:
