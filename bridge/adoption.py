@@ -48,6 +48,7 @@ class Adoption:
         record.outbox = Outbox(begins=entry.next_seq)
         record.streamed, record.continuable = entry.streamed, entry.continuable
         record.tokens = list(entry.tokens)
+        record.kid, record.steps = entry.kid, list(entry.steps)
         record.remembered = True
         ledger.scheduler.adopted(entry.frame.tenant)
         if not found.holder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.fleet import Fleet, WorkerView
-from bridge.protocol import Capacity, Models, WorkerAdvert, Workers, encode
+from bridge.protocol import Capacity, Keys, Models, WorkerAdvert, Workers, WorkloadKey, encode
 from tasks.contract import ModelInfo
 
 EVERY_S = 0.25
@@ -29,6 +29,13 @@ def capacity_frame(fleet: Fleet, waiting: int) -> Capacity:
     return Capacity(slots_total=fleet.slots, slots_busy=busy, waiting=waiting)
 
 
+def keys_frame(fleet: Fleet) -> Keys:
+    """The workload keys that somebody in the fleet can open requests with, each once."""
+    infos = [view.info for view in _ordered(fleet)]
+    pairs = {kid: key for info in infos for kid, key in zip(info.kids, info.public_keys, strict=False)}
+    return Keys(keys=tuple(WorkloadKey(kid=kid, public_key=key) for kid, key in pairs.items()))
+
+
 class Adverts:
     """Remembers what the API heard last."""
 
@@ -50,6 +57,7 @@ class Adverts:
             "workers": encode(workers_frame(fleet, draining=draining)),
             "models": encode(models_frame(fleet)),
             "capacity": encode(capacity_frame(fleet, waiting)),
+            "keys": encode(keys_frame(fleet)),
         }
         fresh = [text for name, text in frames.items() if self._last.get(name) != text]
         self._last = frames

@@ -25,6 +25,7 @@ from bridge.effects import (
     DrainWorker,
     DropInstall,
     Enqueue,
+    Fence,
     Forget,
     NoteInstall,
     OnAgents,
@@ -61,6 +62,8 @@ class Results(Protocol):
     def none_free(self, job_id: str, attempt: int) -> None: ...
     def dispatch_failed(self, job_id: str, attempt: int) -> None: ...
     def enqueue_failed(self, job_id: str, attempt: int) -> None: ...
+    def fenced(self, job_id: str, attempt: int) -> None: ...
+    def fence_failed(self, job_id: str, attempt: int) -> None: ...
     def install_ended(self, task_id: str, result: dict[str, Any] | None, problem: PendraError | None) -> None: ...
 
 
@@ -93,6 +96,8 @@ class Dispatcher:
             case Release(job_id=job_id, attempt=attempt):
                 release = partial(self._scripts.release, job_id, attempt)
                 self._in_order(job_id, partial(self._insist, release, "slot.release_failed"))
+            case Fence(job_id=job_id):
+                self._in_order(job_id, partial(self._fence, effect))
             case CancelOnWorker(job_id=job_id):
                 cancel = partial(self._cancel, effect)
                 self._in_order(job_id, partial(self._insist, cancel, "cancel.failed"))
@@ -143,7 +148,7 @@ class Dispatcher:
 
     # ---------------------------------------------------------------- order
 
-    def _in_order(self, job_id: str, step: Callable[[], Awaitable[None]]) -> None:
+    def _in_order(self, job_id: str, step: Callable[[], Awaitable[object]]) -> None:
         """Run `step` after everything asked for this job before."""
         before = self._last.get(job_id)
 
@@ -205,6 +210,14 @@ class Dispatcher:
             retry=False,
         )
 
+    async def _fence(self, effect: Fence) -> None:
+        """Without its hash, or with another attempt in it, no event of the attempt is published any more."""
+        job_id, attempt = effect.job_id, effect.attempt
+        if await self._insist(partial(self._scripts.release, job_id, attempt), "fence.failed"):
+            self._results.fenced(job_id, attempt)
+        else:
+            self._results.fence_failed(job_id, attempt)
+
     async def _start_task(self, effect: StartTask) -> None:
         send = partial(
             self._app.send_task,
@@ -243,8 +256,9 @@ class Dispatcher:
             pipe.delete(keys.credits_of(worker_id))
             await pipe.execute()
 
-    async def _insist(self, step: Callable[[], Awaitable[object]], action: str) -> None:
-        """Do it, and again for some seconds while Redis is away. Redis lost = nothing left to release or stop."""
+    async def _insist(self, step: Callable[[], Awaitable[object]], action: str) -> bool:
+        """Do it, and again for some seconds while Redis is away; whether it was done. Redis lost = nothing left to
+        release or stop."""
         for delay in (*RETRIES_S, None):
             try:
                 async with self._calls:
@@ -252,10 +266,11 @@ class Dispatcher:
             except _FAILED as exc:
                 if delay is None or not retryable(exc):
                     event(log, logging.ERROR, action, error=type(exc).__name__)
-                    return
+                    return False
                 await asyncio.sleep(delay)
             else:
-                return
+                return True
+        return False
 
     def _in_sender(self, call: Callable[[], object]) -> Awaitable[object]:
         return asyncio.get_running_loop().run_in_executor(self._sender, call)

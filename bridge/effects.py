@@ -64,6 +64,14 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """Cut this attempt off from publishing, for good. Answer with `Session.fenced` or `fence_failed`."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelOnWorker:
     """Tell the worker that runs this attempt to stop."""
 
@@ -126,6 +134,6 @@ class DropInstall:
     request_id: str
 
 
-OnRedis = Acquire | Remember | Forget | Enqueue | Release | CancelOnWorker | DrainWorker | SweepWorker
+OnRedis = Acquire | Remember | Forget | Enqueue | Release | Fence | CancelOnWorker | DrainWorker | SweepWorker
 OnAgents = StartTask | StopTask | NoteInstall | DropInstall
 Effect = Send | Heal | OnRedis | OnAgents

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.protocol import JobFrame
-from tasks.contract import Frozen, Job
+from tasks.contract import Frozen, Job, Resume
 
 
 class Entry(Frozen):
@@ -19,6 +19,8 @@ class Entry(Frozen):
     streamed: bool = False
     continuable: bool = True
     tokens: tuple[int, ...] = ()
+    kid: str = ""
+    steps: tuple[bytes, ...] = ()
     losses: int = 0
     handovers: int = 0
 
@@ -57,4 +59,6 @@ def newest(entry: Entry, job: Job) -> Entry:
     if job.attempt <= entry.attempt:
         return entry
     begun = {"attempt": job.attempt, "next_seq": job.first_seq, "streamed": job.resume is not None}
-    return entry.model_copy(update=begun | {"tokens": job.resume.token_ids if job.resume else ()})
+    resume = job.resume or Resume()
+    told = {"tokens": resume.token_ids, "kid": resume.kid, "steps": resume.steps}
+    return entry.model_copy(update=begun | told)

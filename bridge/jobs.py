@@ -4,6 +4,9 @@
     ▼                                                           │
 WAITING ──released──► ACQUIRING ──slot held──► DISPATCHED ──claimed──► RUNNING
     └───────────────────────┴──────── ENDED ◄────────┴─────────────────┘
+
+A private job whose attempt is lost goes through FENCING first (from DISPATCHED or RUNNING, then to WAITING or ENDED):
+its worker is cut off, and what it had published until then is read to the end (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from enum import StrEnum
 from bridge.outbox import Outbox
 from bridge.protocol import JobFrame
 from tasks.logs import event
+from tasks.private import is_private
 
 log = logging.getLogger("pendra.bridge")
 
@@ -30,6 +34,7 @@ class JobState(StrEnum):
     ACQUIRING = "acquiring"
     DISPATCHED = "dispatched"
     RUNNING = "running"
+    FENCING = "fencing"
     ENDED = "ended"
 
 
@@ -42,8 +47,9 @@ class Outcome(StrEnum):
 _NEXT: dict[JobState, frozenset[JobState]] = {
     JobState.WAITING: frozenset({JobState.ACQUIRING, JobState.ENDED}),
     JobState.ACQUIRING: frozenset({JobState.WAITING, JobState.DISPATCHED, JobState.ENDED}),
-    JobState.DISPATCHED: frozenset({JobState.WAITING, JobState.RUNNING, JobState.ENDED}),
-    JobState.RUNNING: frozenset({JobState.WAITING, JobState.ENDED}),
+    JobState.DISPATCHED: frozenset({JobState.WAITING, JobState.RUNNING, JobState.FENCING, JobState.ENDED}),
+    JobState.RUNNING: frozenset({JobState.WAITING, JobState.FENCING, JobState.ENDED}),
+    JobState.FENCING: frozenset({JobState.WAITING, JobState.ENDED}),
     JobState.ENDED: frozenset(),
 }
 
@@ -55,7 +61,8 @@ class JobRecord:
     `next_seq` is the seq of the next event to take; what the API got ends just before it. `tokens` are the ids
     whose text was delivered: what a later attempt continues after, unless `continuable` is False. `losses` counts
     attempts that a worker lost, `handovers` those that a draining worker gave back, `refusals` those that Redis would
-    not take, and `stopped` is the last attempt known to be over or told to stop.
+    not take, and `stopped` is the last attempt known to be over or told to stop. Of a private job, `kid` and `steps`
+    stand in for `tokens` (`tasks.contract.Resume`), and `blocked_until` is when it may wait again after FENCING.
     """
 
     frame: JobFrame = field(repr=False)
@@ -74,6 +81,9 @@ class JobRecord:
     streamed: bool = False
     continuable: bool = True
     tokens: list[int] = field(default_factory=list, repr=False)
+    kid: str = ""
+    steps: list[bytes] = field(default_factory=list, repr=False)
+    blocked_until: float = 0.0
     worker_id: str = ""
     worker_name: str = ""
     avoid: str = ""
@@ -85,6 +95,10 @@ class JobRecord:
     @property
     def id(self) -> str:
         return self.frame.job_id
+
+    @property
+    def private(self) -> bool:
+        return is_private(self.frame.body)
 
     @property
     def last_seq(self) -> int:
@@ -124,6 +138,7 @@ class JobTable:
         record.ended = now
         record.frame = record.frame.model_copy(update={"body": {}})
         record.tokens.clear()
+        record.steps.clear()
         self.ended[record.id] = record
         self._ended_chars += record.outbox.chars
         while len(self.ended) > RETAIN_JOBS or self._ended_chars > RETAIN_CHARS:

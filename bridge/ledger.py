@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from bridge import replies
 from bridge.admission import Rates
-from bridge.effects import Acquire, CancelOnWorker, Effect, Forget, Release, Remember, Send
+from bridge.effects import Acquire, CancelOnWorker, Effect, Fence, Forget, Release, Remember, Send
 from bridge.entries import Entry
 from bridge.fleet import Fleet
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
@@ -74,6 +74,8 @@ class Ledger:
             streamed=record.streamed,
             continuable=record.continuable,
             tokens=tuple(record.tokens),
+            kid=record.kid,
+            steps=tuple(record.steps),
             losses=record.losses,
             handovers=record.handovers,
         )
@@ -81,7 +83,9 @@ class Ledger:
 
     def wait(self, record: JobRecord, *, first: bool = False, blocked_until: float = 0.0) -> None:
         frame = record.frame
-        waiting = Waiting(record.id, need_of(frame), frame.tenant, frame.priority, record.arrived, record.avoid)
+        waiting = Waiting(
+            record.id, need_of(frame, record.kid), frame.tenant, frame.priority, record.arrived, record.avoid
+        )
         self.scheduler.add(waiting, first=first, blocked_until=blocked_until)
 
     def go(self, released: Go) -> None:
@@ -100,13 +104,32 @@ class Ledger:
 
     def run_again(self, record: JobRecord, *, avoid: str = "", blocked_until: float = 0.0) -> None:
         """Give this attempt up; the next one waits at the head of the queue and goes on after what was delivered."""
+        record.avoid, record.blocked_until = avoid, blocked_until
+        if record.private and record.state in {JobState.DISPATCHED, JobState.RUNNING}:
+            self._fence(record)
+            return
         self._stop(record, give_back=True)
+        self._next_attempt(record)
+
+    def fenced_off(self, record: JobRecord) -> None:
+        """All that the lost attempt of a private job had published was taken: another may go on after it."""
+        self._drop_slot(record)
+        self._next_attempt(record)
+
+    def _fence(self, record: JobRecord) -> None:
+        """The fence comes first, so that nothing the worker says about being stopped is published."""
+        self.effects.append(Fence(record.id, record.attempt))
+        if record.state is JobState.RUNNING and record.stopped < record.attempt:
+            record.stopped = record.attempt
+            self.effects.append(CancelOnWorker(record.worker_id, record.id, record.attempt))
+        move(record, JobState.FENCING, worker_id=record.worker_id)
+
+    def _next_attempt(self, record: JobRecord) -> None:
         record.attempt += 1
-        record.avoid = avoid
         record.worker_id = record.worker_name = ""
         record.seen_seq = record.next_seq - 1
-        move(record, JobState.WAITING, avoid=avoid)
-        self.wait(record, first=True, blocked_until=blocked_until)
+        move(record, JobState.WAITING, avoid=record.avoid)
+        self.wait(record, first=True, blocked_until=record.blocked_until)
 
     def lose(self, record: JobRecord, problem: PendraError, now: float) -> None:
         """A worker lost the attempt: another goes on after what was delivered, or, lost too often, an error."""
@@ -203,5 +226,9 @@ class Ledger:
             bridge_id=self.bridge_id,
             deadline=frame.deadline,
             first_seq=record.next_seq,
-            resume=Resume(token_ids=tuple(record.tokens)) if record.streamed else None,
+            resume=_resume(record) if record.streamed else None,
         )
+
+
+def _resume(record: JobRecord) -> Resume:
+    return Resume(token_ids=tuple(record.tokens), kid=record.kid, steps=tuple(record.steps))

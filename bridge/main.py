@@ -237,6 +237,12 @@ class Bridge:
     def enqueue_failed(self, job_id: str, attempt: int) -> None:
         self.apply(self.session.enqueue_failed(job_id, attempt, time.monotonic()))
 
+    def fenced(self, job_id: str, attempt: int) -> None:
+        self.apply(self.session.fenced(job_id, attempt, time.monotonic()))
+
+    def fence_failed(self, job_id: str, attempt: int) -> None:
+        self.apply(self.session.fence_failed(job_id, attempt, time.monotonic()))
+
 
 def limits_of(settings: Settings) -> Limits:
     return Limits(

@@ -19,6 +19,7 @@ from typing import Any
 from bridge.fleet import Fleet, WorkerView, models_of
 from bridge.protocol import JobFrame
 from tasks.errors import NotFoundError, PendraError, UnavailableError
+from tasks.private import ENVELOPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,11 @@ class Plan:
     shared: bool
 
 
-def need_of(frame: JobFrame) -> Need:
-    sealed = frame.body.get("pendra_encrypted")
+def need_of(frame: JobFrame, kid: str = "") -> Need:
+    """`kid`: the key that a private reply was begun under; only a worker that holds this one can go on with it."""
+    sealed = frame.body.get(ENVELOPE)
     kids = _kids(sealed) if isinstance(sealed, dict) else frozenset[str]()
+    kids = frozenset({kid}) if kid else kids
     return Need(frame.model, frame.pin, kids, frozenset(frame.labels))
 
 
@@ -86,25 +89,33 @@ def refusal(need: Need, fleet: Fleet) -> PendraError | None:
     if not serving:
         return UnavailableError("no worker is connected; start one with `pendra worker`")
     if need.pin is not None:
-        return _pin_refusal(need.pin, need.model, fleet)
+        return _pin_refusal(need, need.pin, fleet)
     if need.model not in models_of(serving):
         return NotFoundError(f"no worker has the model '{need.model}'; GET /api/v1/models lists what is served")
-    if need.kids and not any(need.kids.intersection(view.info.kids) for view in serving):
-        return UnavailableError(
-            "no connected worker holds a key this request was encrypted to; fetch the key again and retry",
-            code="no_private_inference_worker",
-        )
+    if not _any_holds(need.kids, serving):
+        return _no_key("no connected worker holds")
     if not eligible(need, fleet):
         return UnavailableError(f"every worker that could run '{need.model}' is draining or lacks a required label")
     return None
 
 
-def _pin_refusal(pin: str, model: str, fleet: Fleet) -> PendraError | None:
-    view = fleet.get(pin)
+def _any_holds(kids: frozenset[str], views: Iterable[WorkerView]) -> bool:
+    return not kids or any(kids.intersection(view.info.kids) for view in views)
+
+
+def _no_key(who: str) -> UnavailableError:
+    words = f"{who} a key this request was encrypted to; fetch the key again and retry"
+    return UnavailableError(words, code="no_private_inference_worker")
+
+
+def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
+    view, model = fleet.get(pin), need.model
     if view is None:
         return NotFoundError(f"the pinned worker '{pin}' is not connected", code="worker_not_found")
     if model not in view.installed:
         return NotFoundError(f"the pinned worker '{pin}' does not have '{model}'", code="model_not_installed")
+    if not _any_holds(need.kids, [view]):
+        return _no_key(f"the pinned worker '{pin}' does not hold")
     if view.draining:
         return UnavailableError(f"the pinned worker '{pin}' is draining and takes no new jobs", code="draining")
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.supervision import Due
-from tasks.errors import BadRequestError, JobTimeoutError, UnavailableError, WorkerError
+from tasks.errors import BadRequestError, JobTimeoutError, PrivateReplyError, UnavailableError, WorkerError
 
 DRAINING = UnavailableError("this bridge is draining and takes no new jobs", code="draining")
 STOPPING = UnavailableError("the bridge was stopped while it held this request; send it again", code="draining")
@@ -20,6 +20,9 @@ GAP = WorkerError(
 )
 UNCLAIMED = WorkerError("no worker picked this request up in time", code="worker_lost")
 SILENT = WorkerError("the worker went silent after Redis was restarted", code="worker_lost")
+PRIVATE_LOST = PrivateReplyError(
+    "Redis was lost, and maybe a part of this private reply with it; to go on would not be safe. Send it again"
+)
 
 
 def worker_lost(worker_id: str) -> WorkerError:

@@ -234,6 +234,20 @@ class Session:
 
     @property
     def install_tasks(self) -> tuple[str, ...]:
+    def fenced(self, job_id: str, attempt: int, now: float) -> list[Effect]:
+        """The attempt of a private job can publish nothing more."""
+        record = self._fencing(job_id, attempt)
+        if record is not None:
+            self._stream.fenced(record)
+        return self._flush(now)
+
+    def fence_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
+        """Redis did not answer for long: whether its worker still publishes is not known, so nobody may go on."""
+        record = self._fencing(job_id, attempt)
+        if record is not None:
+            self._ledger.fail(record, problems.NO_REDIS, now)
+        return self._flush(now)
+
         """The tasks whose state is of interest."""
         return self._installs.running
 
@@ -354,6 +368,11 @@ class Session:
         """Release what can go, tell the API what changed, hand the effects out."""
         ledger = self._ledger
         if release and not self._watch.redis_down and ledger.scheduler.depth:
+    def _fencing(self, job_id: str, attempt: int) -> JobRecord | None:
+        record = self._ledger.jobs.open.get(job_id)
+        current = record is not None and record.state is JobState.FENCING and record.attempt == attempt
+        return record if current else None
+
             for go in ledger.scheduler.release(now):
                 ledger.go(go)
         if ledger.linked:

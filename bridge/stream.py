@@ -37,6 +37,8 @@ class Stream:
         self._missing: set[str] = set()
         self._healing: dict[str, int] = {}
         self._heal_asked = False
+        self._to_drain: set[str] = set()
+        self._draining: set[str] = set()
 
     def take(self, batch: Sequence[Envelope], now: float) -> None:
         """One batch: all its chunks leave as one frame (more only when it would be too large)."""
@@ -75,6 +77,8 @@ class Stream:
         record.streamed = True
         if event.tokens is None:
             record.continuable = False
+        elif event.step:
+            _take_step(record, event)
         else:
             record.tokens.extend(event.tokens)
         self._chunks.append(text)
@@ -102,6 +106,9 @@ class Stream:
 
     def _claimed(self, record: JobRecord, event: Claimed, now: float) -> None:
         record.worker_id, record.worker_name = event.worker_id, event.worker_name
+        if record.state is JobState.FENCING:
+            self._ledger.deliver(record, replies.claimed(event))
+            return
         if record.state is JobState.DISPATCHED:
             move(record, JobState.RUNNING, worker_id=event.worker_id)
         fleet = self._ledger.fleet
@@ -113,6 +120,8 @@ class Stream:
 
     def _failed(self, record: JobRecord, event: Failed, now: float) -> None:
         problem = PendraError(event.message, code=event.code, param=event.param)
+        if event.retryable and record.state is JobState.FENCING:
+            return  # it is being taken elsewhere already
         if event.retryable and event.code == problems.DRAINING.code:
             self._ledger.hand_over(record, problem, now)
         elif event.retryable:
@@ -150,6 +159,8 @@ class Stream:
         self._heal_asked = True
         self._healing = {r.id: r.seen_seq for r in self._holed(self._missing)}
         self._missing.clear()
+        self._draining |= self._to_drain
+        self._to_drain.clear()
 
     def healed(self, *, full: bool, now: float) -> None:
         """The stream was read to its end (`full`: from its beginning). Holes still open are asked again, or lost."""
@@ -159,13 +170,48 @@ class Stream:
         if full:
             for record in still:
                 log_event(log, logging.ERROR, "events.gap", job_id=record.id, expected=record.next_seq)
-                self._ledger.lose(record, problems.GAP, now)
+                self._gap(record, now)
             still = []
         self._missing.update(record.id for record in still)
         self._missing = {record.id for record in self._holed(self._missing)}
+        self._drained()
         if self._missing:
             self._ask(full=bool(still))
+
+    def _gap(self, record: JobRecord, now: float) -> None:
+        """Of a private reply, frames are out that we do not have: nobody may seal others in their place."""
+        if record.private:
+            self._ledger.fail(record, problems.GAP, now)
+        else:
+            self._ledger.lose(record, problems.GAP, now)
+
+    # ---------------------------------------------------------------- private jobs whose worker was cut off
+
+    def fenced(self, record: JobRecord) -> None:
+        """Nothing more of its attempt can be published: read what was, then another may go on."""
+        self._to_drain.add(record.id)
+        self._ask(full=False)
+
+    def _drained(self) -> None:
+        """The stream was read to its end after these were fenced. One with a hole stays until that is settled."""
+        records = [self._ledger.jobs.open.get(job_id) for job_id in self._draining]
+        self._draining.clear()
+        for record in records:
+            if record is None or record.state is not JobState.FENCING:
+                continue
+            if record.id in self._missing:
+                self._draining.add(record.id)
+            else:
+                self._ledger.fenced_off(record)
 
     def _holed(self, job_ids: set[str] | dict[str, int]) -> list[JobRecord]:
         records = (self._ledger.jobs.open.get(job_id) for job_id in job_ids)
         return [record for record in records if record is not None and record.seen_seq >= record.next_seq]
+
+
+def _take_step(record: JobRecord, event: Chunk) -> None:
+    """Of a private reply we keep what we cannot read."""
+    if event.whole:
+        record.steps.clear()
+    record.steps.append(event.step)
+    record.kid = event.kid

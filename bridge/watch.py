@@ -14,6 +14,9 @@ from tasks.logs import event
 log = logging.getLogger("pendra.bridge")
 
 
+_PUBLISHING = {JobState.DISPATCHED, JobState.RUNNING, JobState.FENCING}
+
+
 class Watch:
     """Judges leases only while it could have heard: not while Redis is away, nor after we slept ourselves."""
 
@@ -51,6 +54,9 @@ class Watch:
                 self._ledger.timers.set(now + SILENT_S, Timer(record.id, Due.SILENT, record.attempt, record.next_seq))
 
     def tick(self, now: float) -> None:
+            if data_lost and record.private and record.state in _PUBLISHING:
+                self._ledger.fail(record, problems.PRIVATE_LOST, now)
+                continue
         if self._ticked is not None and now - self._ticked > LATE_TICK_S:
             self._ledger.fleet.renew_all(now)
         self._ticked = now

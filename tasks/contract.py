@@ -48,11 +48,13 @@ class Resume(Frozen):
     """Where an earlier attempt stopped: the new worker continues after exactly this, in the same reply.
 
     `token_ids` are the completion's tokens whose text was delivered, as ids (text does not always tokenise back
-    the same way); `state` is the worker's own opaque hold-back and sampler state.
+    the same way). Of a private reply they are in `steps`, sealed (`worker.private.frames`), and only a worker with
+    the key `kid` can go on with it.
     """
 
     token_ids: tuple[int, ...] = ()
-    state: bytes = b""
+    kid: str = ""
+    steps: tuple[bytes, ...] = Field(default=(), repr=False)
 
 
 class BlobRef(Frozen):
@@ -150,11 +152,17 @@ class Chunk(_Event):
 
     What all chunks so far have shown must be what their tokens give, so that another worker can go on after them.
     None: nobody else could (another server made the text, and its tokens are not known).
+
+    A private reply's chunk is one sealed frame, under the workload key `kid`, and its tokens are in `step`, sealed,
+    too; `whole`: the step replaces all steps before it.
     """
 
     type: Literal["chunk"] = "chunk"
     data: str = Field(repr=False)
     tokens: tuple[int, ...] | None = Field(default=(), repr=False)
+    kid: str = ""
+    step: bytes = Field(default=b"", repr=False)
+    whole: bool = False
 
 
 class Finished(_Event):
@@ -260,6 +268,7 @@ class WorkerInfo(Frozen):
     log: str | None = None
     labels: tuple[str, ...] = ()
     kids: tuple[str, ...] = ()
+    public_keys: tuple[str, ...] = ()
     backends: tuple[BackendReport, ...] = ()
 
 

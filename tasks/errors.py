@@ -9,6 +9,7 @@ PendraError
 ├── WorkerError            502  worker_error, worker_lost, model_corrupt, out_of_memory, …
 ├── UnavailableError       503  no_worker, redis_unavailable
 ├── JobTimeoutError        504  timeout, deadline_exceeded
+├── PrivateReplyError      502  private_reply_lost, private_replayed (409): nobody may go on with a private reply
 └── ConfigError            –    a setting is wrong; names the key, the value and what is allowed
     SealError              –    a sealed payload does not open: wrong key, or tampered with
 
@@ -87,6 +88,13 @@ class JobTimeoutError(PendraError):
     default_code = "timeout"
 
 
+class PrivateReplyError(PendraError):
+    """Going on with a private reply could seal two texts under one key and nonce, so it ends."""
+
+    status = 502
+    default_code = "private_reply_lost"
+
+
 class ConfigError(PendraError):
     """A setting cannot be used. The message names the key, the value given and what is allowed."""
 
@@ -108,6 +116,8 @@ def status_of(code: str) -> int:
 STATUS_BY_CODE: dict[str, int] = {
     "bad_request": 400,
     "bad_frame": 400,
+    "bad_envelope": 400,
+    "envelope_not_opened": 400,
     "invalid_json": 400,
     "context_length_exceeded": 400,
     "unsupported_content": 400,
@@ -131,6 +141,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "method_not_allowed": 405,
     "model_in_use": 409,
     "install_running": 409,
+    "private_replayed": 409,
     "install_ended": 409,
     "request_too_large": 413,
     "queue_full": 429,
@@ -145,6 +156,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "worker_error": 502,
     "worker_lost": 502,
     "stream_gap": 502,
+    "private_reply_lost": 502,
     "reply_too_large": 502,
     "blob_lost": 502,
     "seal_broken": 502,

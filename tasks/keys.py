@@ -3,6 +3,7 @@
 | name | type | TTL | written by | read by |
 |---|---|---|---|---|
 | `pendra:job:<job>` | hash: payload (sealed Job), attempt, bridge, deadline, worker, credit, cancelled | JOB_TTL_S | bridge (dispatch), worker (claim) | worker, bridge |
+| `pendra:sealed:<reply>` | hash: job, next (seq of the next sealed frame) of a private reply | PRIVATE_TTL_S | worker (publish) | worker |
 | `pendra:blobs:<job>` | hash: `<part>/<index>` → sealed piece of a large part of the request (`tasks.blobs`) | JOB_TTL_S | bridge | worker |
 | `pendra:reply:<job>` | hash: `<part>/<index>` → sealed piece of a large reply | REPLAY_TTL_S | worker publisher | bridge |
 | `pendra:credits:<worker>` | set of job ids holding one of the worker's slots | – (deleted with the lease) | bridge (acquire), worker (claim, finish) | bridge |
@@ -46,6 +47,10 @@ def job(job_id: str) -> str:
 
 def blobs(job_id: str) -> str:
     return f"{PREFIX}blobs:{job_id}"
+def private_reply(reply_id: str) -> str:
+    return f"{PREFIX}sealed:{reply_id}"
+
+
 
 
 def reply(job_id: str) -> str:

@@ -8,7 +8,7 @@ credit with it. Each front end is one round trip; async ones for the bridge, syn
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +31,26 @@ class Claim(StrEnum):
     STALE = "stale"
     TAKEN = "taken"
     EXPIRED = "expired"
+
+
+class Published(IntEnum):
+    """What became of events of a private job. The last two mean: stop, it is not this attempt's turn."""
+
+    NOW = 1
+    BEFORE = 0
+    FENCED = -1
+    OUT_OF_ORDER = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a batch of a private job's events must meet: it holds the sealed frames from `first` to before `after`."""
+
+    job_id: str
+    attempt: int
+    reply_id: str
+    first: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +110,14 @@ class WorkerScripts:
         """(OK, sealed payload), or (why not, b"")."""
         names = [keys.job(job_id), keys.credits_of(worker_id)]
         reply = cast("Sequence[bytes]", self._claim(keys=names, args=[job_id, attempt, worker_id, _CREDITS]))
+        self._publish_text = lua("publish")
+
+    def publish(self, pipe: redis.client.Pipeline, guard: Guard, bridge_id: str, data: bytes) -> None:
+        """Queue on `pipe`; the result is a `Published`. What was refused is in no stream and on no channel."""
+        names = [keys.job(guard.job_id), keys.private_reply(guard.reply_id), keys.replay(bridge_id)]
+        args: list[Any] = [guard.job_id, guard.attempt, guard.first, guard.after]
+        args += [keys.PRIVATE_TTL_S, keys.REPLAY_MAXLEN, data]
+        pipe.eval(self._publish_text, 4, *names, keys.events(bridge_id), *args)
         return Claim(reply[0].decode()), reply[1] if len(reply) > 1 else b""
 
     def release(

@@ -36,10 +36,10 @@ def test_only_news_goes_out_and_not_too_often() -> None:
     def news(now: float, waiting: int = 0) -> list[str]:
         return [json.loads(t)["type"] for t in adverts.news(view, waiting=waiting, draining=False, now=now)]
 
-    assert news(0.0) == ["workers", "models", "capacity"]
+    assert news(0.0) == ["workers", "models", "capacity", "keys"]
     assert news(1.0) == []
     assert news(2.0, waiting=1) == ["capacity"]
     assert news(2.0 + EVERY_S / 2, waiting=2) == []
     assert news(2.0 + EVERY_S, waiting=2) == ["capacity"]
     adverts.forget()
-    assert len(news(2.0 + EVERY_S)) == 3
+    assert len(news(2.0 + EVERY_S)) == 4

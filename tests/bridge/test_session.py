@@ -505,7 +505,7 @@ def test_a_new_link_hears_of_the_fleet_again() -> None:
     driven = Driven(worker())
     driven.session.unlinked()
     driven.link()
-    assert {f["type"] for f in driven.frames} == {"resume", "workers", "models", "capacity"}
+    assert {f["type"] for f in driven.frames} == {"resume", "workers", "models", "capacity", "keys"}
 
 
 # ------------------------------------------------------------------ the rest

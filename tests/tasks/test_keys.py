@@ -12,6 +12,7 @@ NAMES = {
     keys.job: "pendra:job:<job>",
     keys.blobs: "pendra:blobs:<job>",
     keys.reply: "pendra:reply:<job>",
+    keys.private_reply: "pendra:sealed:<reply>",
     keys.credits_of: "pendra:credits:<worker>",
     keys.worker_lease: "pendra:worker:<worker>",
     keys.events: "pendra:events:<bridge>",
