@@ -17,7 +17,7 @@ _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_f
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a request failed, in words for the person who made it. `position`: which place it would have had waiting."""
+    """Why a request failed, in words for the person who made it. `position`: the place in the queue it would have."""
 
     status: int
     code: str

@@ -1,0 +1,1 @@
+"""What `bench.bridge` needs: an engine without a model, real worker processes around it, and the API's end."""
