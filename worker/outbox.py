@@ -11,10 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from worker.spill import Laid
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One message for one bridge. `releases` are the (job id, attempt) whose terminal event is in it.
+
+    `blobs` are large replies, written before it.
 
     `settle` is called once, when the message is out or given up.
     """
@@ -23,6 +27,11 @@ class Batch:
     data: bytes = field(repr=False)
     releases: tuple[tuple[str, int], ...] = ()
     settle: tuple[Callable[[], None], ...] = ()
+    blobs: tuple[Laid, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.data) + sum(laid.size for laid in self.blobs)
 
 
 KEEP_S = 10.0  # a bridge reads within milliseconds; it has seen everything older than this
@@ -47,7 +56,7 @@ class Outbox:
     def put(self, batch: Batch) -> list[Batch]:
         """Append; returns what had to be dropped for it (settled). The newest batch always stays."""
         self._batches.append(batch)
-        self._size += len(batch.data)
+        self._size += batch.size
         dropped: list[Batch] = []
         while self._size > self._limit and len(self._batches) > 1:
             dropped.append(self._take())
@@ -80,13 +89,13 @@ class Outbox:
 
     def _keep(self, batch: Batch, now: float) -> None:
         self._sent.append((now, batch))
-        self._sent_size += len(batch.data)
+        self._sent_size += batch.size
         while self._sent and (self._sent_size > KEEP_BYTES or self._sent[0][0] < now - KEEP_S):
-            self._sent_size -= len(self._sent.popleft()[1].data)
+            self._sent_size -= self._sent.popleft()[1].size
 
     def _take(self) -> Batch:
         batch = self._batches.popleft()
-        self._size -= len(batch.data)
+        self._size -= batch.size
         for settle in batch.settle:
             settle()
         return batch

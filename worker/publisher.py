@@ -32,6 +32,7 @@ from tasks.scripts import WorkerScripts
 from tasks.sealing import Sealer
 from worker.outbox import Batch, Outbox
 from worker.reply import JobReply
+from worker.spill import spilled
 
 _LOG = logging.getLogger("pendra.publisher")
 RING_BYTES = 64 * 1024 * 1024  # an outage of minutes at full rate; beyond it the bridge has given the jobs to others
@@ -166,9 +167,11 @@ class Publisher:
         """What was emitted becomes one batch per bridge."""
         for bridge_id, items in self._emitted.items():
             ended = self._ended.pop(bridge_id, [])
+            told = [spilled(item, self._sealer) for item in items]
             batch = Batch(
                 bridge_id,
-                self._pack(items),
+                self._pack([item for item, _ in told]),
+                blobs=tuple(laid for _, laid in told if laid is not None),
                 releases=tuple((reply.job.job_id, reply.job.attempt) for reply in ended),
                 settle=tuple(partial(self._settle, reply) for reply in ended),
             )
@@ -236,6 +239,9 @@ class Publisher:
         return len(batches)
 
     def _queue(self, pipe: redis.client.Pipeline, batch: Batch) -> None:
+        for laid in batch.blobs:
+            pipe.hset(laid.key, mapping=laid.pieces)  # type: ignore[arg-type]  # redis' types know no bytes
+            pipe.expire(laid.key, keys.REPLAY_TTL_S)
         stream = keys.replay(batch.bridge_id)
         pipe.xadd(stream, {"b": batch.data}, maxlen=keys.REPLAY_MAXLEN, approximate=True)
         pipe.publish(keys.events(batch.bridge_id), batch.data)

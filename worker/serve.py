@@ -23,6 +23,7 @@ from tasks.redis_client import retryable
 from tasks.scripts import Claim, WorkerScripts
 from tasks.sealing import Opener, payload_aad
 from worker.backends.base import CancelToken, Reply
+from worker.parts import Parts
 from worker.publisher import Publisher
 from worker.reply import JobReply
 from worker.running import Running
@@ -56,6 +57,7 @@ class Server:
         self._publisher = publisher
         self._runtime = runtime
         self._running = running
+        self._parts = Parts(client, opener)
 
     def serve(self, job_id: str, attempt: int) -> None:
         token = self._running.enter(job_id, attempt)
@@ -107,7 +109,7 @@ class Server:
     def _attempt(self, job: Job, reply: JobReply, token: CancelToken) -> str:
         """Run it; what it raises becomes its terminal event. Returns a word for the log."""
         try:
-            self._runtime.serve(job, reply, token)
+            self._runtime.serve(self._parts.attached(job), reply, token)
         except PendraError as exc:
             reply.fail(exc)
             return exc.code
