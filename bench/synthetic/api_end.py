@@ -1,7 +1,7 @@
 """The API's end of the link, as little as it takes: sends jobs, checks every event of the replies, acknowledges.
 
-It acknowledges like our control plane: each open job four times a second, and an end at once. Its CPU time is the load
-generator's.
+It acknowledges like our control plane: each open job four times a second, and an end at once. Its CPU time is the
+load generator's.
 """
 
 from __future__ import annotations
