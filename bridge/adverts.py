@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridge.fleet import Fleet, WorkerView
+from bridge.preference import merged, rank
 from bridge.protocol import Capacity, Keys, Models, WorkerAdvert, Workers, WorkloadKey, encode
 from tasks.contract import ModelInfo
 
@@ -10,18 +11,22 @@ EVERY_S = 0.25
 
 
 def workers_frame(fleet: Fleet, *, draining: bool = False) -> Workers:
-    return Workers(workers=tuple(_advert(view, draining=draining) for view in _ordered(fleet)))
+    """Everybody who has something to serve."""
+    views = (view for view in _ordered(fleet) if not view.idle_proxy)
+    return Workers(workers=tuple(_advert(view, draining=draining) for view in views))
 
 
 def models_frame(fleet: Fleet) -> Models:
-    """Every model once, loaded if it is loaded anywhere; details from the first worker that has it."""
-    merged: dict[str, ModelInfo] = {}
+    """Every model once, as all that have it together are; details from the preferred backend's first worker."""
+    rows: dict[str, list[ModelInfo]] = {}
     for view in _ordered(fleet):
         for model in view.info.models:
-            known = merged.setdefault(model.id, model)
-            if model.loaded and not known.loaded:
-                merged[model.id] = known.model_copy(update={"loaded": True})
-    return Models(models=tuple(merged[model_id] for model_id in sorted(merged)))
+            rows.setdefault(model.id, []).append(model)
+
+    def place(model: ModelInfo) -> int:
+        return rank(model, fleet.order)
+
+    return Models(models=tuple(merged(sorted(rows[model_id], key=place)) for model_id in sorted(rows)))
 
 
 def capacity_frame(fleet: Fleet, waiting: int) -> Capacity:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from tasks.contract import WorkerInfo
+from tasks.contract import ModelInfo, WorkerInfo
 from tasks.keys import WORKER_LEASE_S
+from tasks.settings_values import BACKENDS
 
 _BEATS = 2  # a heartbeat on its way may be older than what we just saw; the second one is not
 
@@ -26,7 +27,7 @@ class Gone:
 
 @dataclass(slots=True, eq=False)
 class WorkerView:
-    """One serving process. `held`: our jobs that hold one of its slots, with their model.
+    """One serving process. `held`: our jobs that hold one of its slots, with their model; `rows`: its models by id.
 
     `ran`: models it just ran, with the number of heartbeats to go until only those say whether they are loaded.
     """
@@ -34,6 +35,7 @@ class WorkerView:
     info: WorkerInfo
     seen: float
     held: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, ModelInfo] = field(default_factory=dict)
     installed: frozenset[str] = frozenset()
     loaded: frozenset[str] = frozenset()
     ran: dict[str, int] = field(default_factory=dict)
@@ -54,6 +56,11 @@ class WorkerView:
         return self.info.slots_total - len(self.held)
 
     @property
+    def idle_proxy(self) -> bool:
+        """A proxy worker whose host runs no external server: it has slots, but nothing to serve."""
+        return self.info.role == "proxy" and not self.info.models
+
+    @property
     def draining(self) -> bool:
         return self.told_to_drain or self.info.draining
 
@@ -72,14 +79,19 @@ class WorkerView:
 
     def take_in(self, info: WorkerInfo) -> None:
         self.info = info
-        self.installed = frozenset(model.id for model in info.models)
-        self.loaded = frozenset(model.id for model in info.models if model.loaded)
+        self.rows = {model.id: model for model in info.models}
+        self.installed = frozenset(self.rows)
+        self.loaded = frozenset(model.id for model in info.models if model.ready)
 
 
 class Fleet:
-    """All live workers, and which of our jobs hold whose slots. `freed` counts the slots given back."""
+    """All live workers, and which of our jobs hold whose slots. `freed` counts the slots given back.
+
+    `order`: backends, the preferred first.
+    """
 
     def __init__(self) -> None:
+        self.order: tuple[str, ...] = BACKENDS
         self._workers: dict[str, WorkerView] = {}
         self._holder: dict[str, str] = {}
         self.freed = 0
@@ -153,7 +165,7 @@ class Fleet:
 
     @property
     def slots(self) -> int:
-        return sum(view.info.slots_total for view in self)
+        return sum(view.info.slots_total for view in self if not view.idle_proxy)
 
 
 def decode_fleet(message: bytes | str) -> WorkerInfo | Gone | None:

@@ -83,9 +83,8 @@ class Ledger:
 
     def wait(self, record: JobRecord, *, first: bool = False, blocked_until: float = 0.0) -> None:
         frame = record.frame
-        waiting = Waiting(
-            record.id, need_of(frame, record.kid), frame.tenant, frame.priority, record.arrived, record.avoid
-        )
+        need = need_of(frame, record.kid, resumes=bool(record.tokens))
+        waiting = Waiting(record.id, need, frame.tenant, frame.priority, record.arrived, record.avoid)
         self.scheduler.add(waiting, first=first, blocked_until=blocked_until)
 
     def go(self, released: Go) -> None:

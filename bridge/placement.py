@@ -6,30 +6,41 @@
 4. Loaded but full everywhere: load it on one more worker that has it installed and is idle.
 5. Loaded nowhere: load it on one worker, preferably an idle one with nothing in memory.
 
-Jobs that demand something of a worker (labels, a private-inference key) go through worker queues, because anybody
-who has the model consumes the model's queue.
+When several backends have the model, 2 to 5 hold for each of them in turn, the preferred first (`bridge.preference`).
+Jobs that not everybody who has the model may take (labels, a private-inference key, a preferred backend) go through
+worker queues, because all of those consume the model's queue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.fleet import Fleet, WorkerView, models_of
+from bridge.preference import by_preference, incapable
 from bridge.protocol import JobFrame
+from tasks.capability import can, sees, shows_images
+from tasks.contract import BUILT_IN, JobKind
 from tasks.errors import NotFoundError, PendraError, UnavailableError
 from tasks.private import ENVELOPE
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a job demands of a worker. Jobs with equal needs wait in one lane."""
+    """What a job demands of a worker. Jobs with equal needs wait in one lane.
+
+    `kind` None: anything; `images`: it shows some; `resumes`: it goes on in the middle of a reply, which only our own
+    engine can.
+    """
 
     model: str
     pin: str | None = None
     kids: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
+    kind: JobKind | None = None
+    images: bool = False
+    resumes: bool = False
 
     @property
     def only_some(self) -> bool:
@@ -44,12 +55,14 @@ class Plan:
     shared: bool
 
 
-def need_of(frame: JobFrame, kid: str = "") -> Need:
+def need_of(frame: JobFrame, kid: str = "", *, resumes: bool = False) -> Need:
     """`kid`: the key that a private reply was begun under; only a worker that holds this one can go on with it."""
     sealed = frame.body.get(ENVELOPE)
     kids = _kids(sealed) if isinstance(sealed, dict) else frozenset[str]()
     kids = frozenset({kid}) if kid else kids
-    return Need(frame.model, frame.pin, kids, frozenset(frame.labels))
+    kind = JobKind.CHAT if frame.kind is JobKind.COMPLETION else frame.kind  # they share their workers
+    images = shows_images(frame.kind, frame.body)
+    return Need(frame.model, frame.pin, kids, frozenset(frame.labels), kind, images, resumes)
 
 
 def _kids(envelope: dict[str, Any]) -> frozenset[str]:
@@ -75,8 +88,12 @@ def slots_for(need: Need, fleet: Fleet) -> int:
 
 
 def _fits(need: Need, view: WorkerView) -> bool:
+    row = view.rows.get(need.model)
     return (
-        need.model in view.installed
+        row is not None
+        and (need.kind is None or can(need.kind, row))
+        and (not need.images or sees(row))
+        and (not need.resumes or row.backend == BUILT_IN)
         and (need.pin is None or need.pin == view.id)
         and (not need.kids or not need.kids.isdisjoint(view.info.kids))
         and need.labels.issubset(view.info.labels)
@@ -85,18 +102,24 @@ def _fits(need: Need, view: WorkerView) -> bool:
 
 def refusal(need: Need, fleet: Fleet) -> PendraError | None:
     """Why nobody in the fleet could ever run this, or None. In the client's words."""
-    serving = [view for view in fleet if view.info.slots_total > 0]
+    serving = [view for view in fleet if view.info.slots_total > 0 and not view.idle_proxy]
     if not serving:
         return UnavailableError("no worker is connected; start one with `pendra worker`")
     if need.pin is not None:
         return _pin_refusal(need, need.pin, fleet)
     if need.model not in models_of(serving):
         return NotFoundError(f"no worker has the model '{need.model}'; GET /api/v1/models lists what is served")
+    if (unable := _incapable(need, serving, fleet)) is not None:
+        return unable
     if not _any_holds(need.kids, serving):
         return _no_key("no connected worker holds")
     if not eligible(need, fleet):
         return UnavailableError(f"every worker that could run '{need.model}' is draining or lacks a required label")
     return None
+
+
+def _incapable(need: Need, views: Iterable[WorkerView], fleet: Fleet) -> PendraError | None:
+    return None if need.kind is None else incapable(need.kind, need.model, views, fleet, images=need.images)
 
 
 def _any_holds(kids: frozenset[str], views: Iterable[WorkerView]) -> bool:
@@ -114,6 +137,8 @@ def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
         return NotFoundError(f"the pinned worker '{pin}' is not connected", code="worker_not_found")
     if model not in view.installed:
         return NotFoundError(f"the pinned worker '{pin}' does not have '{model}'", code="model_not_installed")
+    if (unable := _incapable(need, [view], fleet)) is not None:
+        return unable
     if not _any_holds(need.kids, [view]):
         return _no_key(f"the pinned worker '{pin}' does not hold")
     if view.draining:
@@ -124,9 +149,18 @@ def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
 def plan(need: Need, fleet: Fleet, avoid: str = "") -> Plan | None:
     """Where the job can go now, or None: wait. `avoid` is tried last."""
     able = eligible(need, fleet)
-    warm = [view for view in able if need.model in view.loaded]
     if need.pin is not None:
         return _own_queue(able, avoid)
+    holders = sum(need.model in view.installed and not view.draining for view in fleet)
+    for group in by_preference(able, need.model, fleet.order, avoid):
+        if (found := _plan_among(need, group, avoid)) is not None:
+            return found if len(group) == holders else replace(found, shared=False)
+    return None
+
+
+def _plan_among(need: Need, able: list[WorkerView], avoid: str) -> Plan | None:
+    """Among workers that are equally welcome."""
+    warm = [view for view in able if need.model in view.loaded]
     if ready := _free(warm):
         ordered = _least_loaded(ready, avoid)
         return Plan(tuple((v.id, v.info.slots_total) for v in ordered), shared=not need.only_some)
