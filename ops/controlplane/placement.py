@@ -6,19 +6,12 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.protocol import WorkerAdvert
+from tasks.capability import objection
 from tasks.contract import JobKind, ModelInfo
 from tasks.errors import BadRequestError, NotFoundError, UnavailableError
 
 BridgeId = tuple[str, str]
 RETRY_NO_WORKER_S = 2.0
-_CAPABILITY = {
-    JobKind.CHAT: "chat",
-    JobKind.COMPLETION: "chat",
-    JobKind.EMBEDDINGS: "embedding",
-    JobKind.RERANK: "rerank",
-    JobKind.IMAGE: "image",
-    JobKind.TRANSCRIPTION: "transcription",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +50,8 @@ def place(
     able = _pinned(bridges, pin, model) if pin else [bridge for bridge in bridges if model in bridge.models]
     if not able:
         raise _unknown(model, catalogue)
-    _check_capability(kind, able[0].models.get(model))
+    if (unable := _incapable(kind, model, able, bridges)) is not None:
+        raise unable
     return min(able, key=lambda b: (b.free <= 0, b.id != preferred, b.waiting, -b.free, b.id)).id
 
 
@@ -93,11 +87,9 @@ def _unknown(model: str, catalogue: Container[str]) -> NotFoundError:
     )
 
 
-def _check_capability(kind: JobKind, info: ModelInfo | None) -> None:
-    needed = _CAPABILITY.get(kind)
-    if info is not None and needed is not None and info.capability != needed:
-        raise BadRequestError(
-            f"the model '{info.id}' is for {info.capability}, and this endpoint needs one for {needed}",
-            code="wrong_capability",
-            param="model",
-        )
+def _incapable(
+    kind: JobKind, model: str, able: Sequence[BridgeView], bridges: Sequence[BridgeView]
+) -> BadRequestError | None:
+    rows = [bridge.models[model] for bridge in able if model in bridge.models]
+    installed = (row for bridge in bridges for row in bridge.models.values())
+    return objection(kind, model, rows, installed) if rows else None
