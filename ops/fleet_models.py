@@ -68,8 +68,9 @@ class FleetModels:
         arguments = request.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
         return {node: self._send(INSTALL, arguments, node) for node in nodes}
 
-    def uninstall(self, model: str, nodes: list[str], *, force: bool) -> dict[str, str]:
-        return {node: self._send(UNINSTALL, {"model": model, "force": force}, node) for node in nodes}
+    def uninstall(self, model: str, nodes: list[str], *, force: bool, backend: str | None = None) -> dict[str, str]:
+        arguments = {"model": model, "force": force} | ({"backend": backend} if backend else {})
+        return {node: self._send(UNINSTALL, arguments, node) for node in nodes}
 
     def follow(self, tasks: Mapping[str, str], told: Told) -> list[Outcome]:
         """Until all have ended."""

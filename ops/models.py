@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from ops.progress import Progress
 from tasks.contract import InstallRequest
 from tasks.errors import NotFoundError
 from tasks.settings import Settings
-from worker.store.curated import Catalogue, load, load_from, spec_of
+from worker.store.curated import PENDRA, Catalogue, backend_of, load, load_from, name_at, spec_of
 from worker.store.curated import spec_for as spec_of_request
-from worker.store.download import Progress
 from worker.store.installer import Installed
 from worker.store.installer import install as install_spec
 from worker.store.planner import InstallSpec
@@ -32,8 +33,26 @@ def install(model_id: str, store: Path, progress: Progress) -> Installed:
     return install_spec(spec_for(model_id), store, progress)
 
 
-def install_request(request: InstallRequest, settings: Settings, progress: Progress) -> Installed:
-    """Have what a request means in this host's store. Blocking. Raises NotFoundError or StoreError."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`where`: the file, or the server that has the model now. `fetched`: False when it was there already."""
+
+    where: str
+    fetched: bool
+
+
+def install_request(request: InstallRequest, settings: Settings, progress: Progress) -> Done:
+    """Have what a request means on this host: in its store, or in the backend it names. Blocking.
+
+    Raises NotFoundError, StoreError, and for another backend what `worker.external_models` raises.
+    """
     catalogue = load_from(settings.catalogue_url) if request.source is None and settings.catalogue_url else load()
+    backend = backend_of(request.model, request.backend, catalogue)
+    if backend != PENDRA:
+        from worker.external_models import ExternalModels
+
+        pulled = ExternalModels(settings).install(backend, name_at(backend, request, catalogue), progress)
+        return Done(f"{pulled.name} in {pulled.backend} at {pulled.url}", pulled.fetched)
     transfer = Transfer(throttle=Throttle(settings.download_limit))
-    return install_spec(spec_of_request(request, catalogue), settings.models_dir, progress, transfer=transfer)
+    done = install_spec(spec_of_request(request, catalogue), settings.models_dir, progress, transfer=transfer)
+    return Done(str(done.path), done.fetched)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from tasks.contract import InstallProgress
-from worker.store.download import Progress
-from worker.store.planner import Stage, human
+from worker.store.planner import human
 
 if TYPE_CHECKING:
     from rich import progress as bars
 
 _EVERY_S = 5.0
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the stage, bytes done and bytes in all (None: not known)."""
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def shown_many(label: str, *, quiet: bool = False) -> Iterator[Callable[[str, In
                     by_node[node] = stack.enter_context(shown(f"{label} on {node}", quiet=quiet))
                 else:
                     by_node[node] = _bar_of(display, f"{label} on {node}")
-            by_node[node](Stage(progress.stage), progress.done, progress.total)
+            by_node[node](progress.stage, progress.done, progress.total)
 
         display = _display()
         if not quiet and sys.stderr.isatty():
@@ -59,10 +61,10 @@ class Lines:
         self._label = label
         self._write = write
         self._clock = clock
-        self._stage: Stage | None = None
+        self._stage: str | None = None
         self._said = 0.0
 
-    def __call__(self, stage: Stage, done: int, total: int | None) -> None:
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = self._clock()
         if stage is self._stage and now - self._said < _EVERY_S:
             return
@@ -70,11 +72,11 @@ class Lines:
         self._write(f"{self._label}: {describe(stage, done, total)}")
 
 
-def describe(stage: Stage, done: int, total: int | None) -> str:
+def describe(stage: str, done: int, total: int | None) -> str:
     """`downloading 12.0 MB of 98.4 MB`."""
     if not done:
-        return stage.value
-    return f"{stage.value} {human(done)}" + (f" of {human(total)}" if total else "")
+        return str(stage)
+    return f"{stage} {human(done)}" + (f" of {human(total)}" if total else "")
 
 
 @contextmanager
@@ -99,13 +101,13 @@ def _display() -> bars.Progress:
 
 def _bar_of(display: bars.Progress, label: str) -> Progress:
     task = display.add_task(label, total=None)
-    stage_now: Stage | None = None
+    stage_now: str | None = None
 
-    def update(stage: Stage, done: int, total: int | None) -> None:
+    def update(stage: str, done: int, total: int | None) -> None:
         nonlocal stage_now
         if stage is not stage_now:
             stage_now = stage
-            display.reset(task, total=total, description=f"{label} {stage.value}")
+            display.reset(task, total=total, description=f"{label} {stage}")
         display.update(task, completed=done, total=total)
 
     return update

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.celery_config import PROGRESS
 from tasks.contract import InstallProgress
 from tasks.logs import event
-from worker.store.planner import Stage, human
+from worker.store.planner import human
 
 _LOG = logging.getLogger("pendra.installer")
 _EVERY_S = 0.5
@@ -46,10 +46,10 @@ class Report:
         self._node = node
         self._clock = clock
         self._rate = Rate()
-        self._stage: Stage | None = None
+        self._stage: str | None = None
         self._told = float("-inf")
 
-    def __call__(self, stage: Stage, done: int, total: int | None) -> None:
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = self._clock()
         if stage is self._stage and now - self._told < _EVERY_S:
             return
@@ -62,7 +62,7 @@ class Report:
             InstallProgress(
                 model=self._model,
                 node=self._node,
-                stage=stage.value,
+                stage=str(stage),
                 done=done,
                 total=total,
                 rate=None if rate is None else round(rate, 1),

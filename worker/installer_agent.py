@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from tasks import keys
 from tasks.celery_config import INSTALL
@@ -29,6 +30,9 @@ from worker.store.planner import InstallSpec
 from worker.store.run import Stop, Transfer
 from worker.store.throttle import Throttle
 from worker.unloading import Unloading
+
+if TYPE_CHECKING:
+    from worker.external_models import ExternalModels
 
 _LOG = logging.getLogger("pendra.installer")
 EX_CONFIG = 78  # sysexits.h
@@ -48,6 +52,7 @@ class Agent:
     def __init__(self, settings: Settings) -> None:
         self.node = settings.worker_id
         self.store = settings.models_dir
+        self._settings = settings
         self._catalogue_url = settings.catalogue_url
         self._transfer = Transfer(throttle=Throttle(settings.download_limit))
         self._client = connect(settings.redis_url)
@@ -61,16 +66,21 @@ class Agent:
     def install(self, request: InstallRequest, task: Any) -> dict[str, Any]:
         """Run one install to its end. Blocks. Raises PendraError; `draining` when it goes on after a restart."""
         task_id = str(task.request.id)
-        spec = self._spec(request, task_id)
-        with self._ticket(task_id, spec.id) as ticket:
-            done = install(
-                spec,
-                self.store,
-                Report(task, task_id, spec.id, self.node),
-                stop=lambda: self._why_stop(task_id, ticket),
-                transfer=self._transfer,
-                task_id=task_id,
-            )
+        report = Report(task, task_id, request.model, self.node)
+        with self._ticket(task_id, request.model) as ticket:
+            stop = partial(self._why_stop, task_id, ticket)
+            kept = self._kept(request, task_id)
+            catalogue = curated.load() if kept or request.source else curated.load_from(self._catalogue_url)
+            backend = curated.backend_of(request.model, request.backend, catalogue)
+            if backend != curated.PENDRA:
+                return self._install_at(backend, request, catalogue, report, stop)
+            spec = kept or curated.spec_for(request, catalogue)
+            return self._install_here(spec, task_id, report, stop)
+
+    def _install_here(
+        self, spec: InstallSpec, task_id: str, report: Report, stop: Callable[[], Stop | None]
+    ) -> dict[str, Any]:
+        done = install(spec, self.store, report, stop=stop, transfer=self._transfer, task_id=task_id)
         side = done.sidecar
         return {
             "model": side.id,
@@ -81,12 +91,42 @@ class Agent:
             "fetched": done.fetched,
         }
 
+    def _install_at(
+        self,
+        backend: str,
+        request: InstallRequest,
+        catalogue: curated.Catalogue,
+        report: Report,
+        stop: Callable[[], Stop | None],
+    ) -> dict[str, Any]:
+        """Another server fetches it; the proxy worker is told to look, so that it is served at once."""
+        name = curated.name_at(backend, request, catalogue)
+        done = self._external().install(backend, name, report, stop)
+        self._unloading.restore(request.model)
+        told = {"backend": backend, "name": name, "url": done.url, "fetched": done.fetched}
+        return {"model": request.model, "node": self.node} | told
+
+    def _uninstall_at(self, backend: str, model: str, catalogue: curated.Catalogue) -> dict[str, Any]:
+        name = curated.name_at(backend, InstallRequest(model=model), catalogue)
+        url = self._external().uninstall(backend, name)
+        self._unloading.restore(model)
+        event(_LOG, logging.INFO, "uninstall.done", model=model, backend=backend)
+        return {"model": model, "node": self.node, "backend": backend, "name": name, "url": url, "removed": [name]}
+
+    def _external(self) -> ExternalModels:
+        from worker.external_models import ExternalModels  # noqa: PLC0415  # most hosts have no other servers
+
+        return ExternalModels(self._settings)
+
     def uninstall(self, model: str, backend: str | None, *, force: bool, task_id: str) -> dict[str, Any]:
         """Take a model off this host's workers and its disk. Blocks.
 
         Raises NotFoundError, ModelInUseError while jobs use it (with `force` it waits for them instead).
         """
-        curated.check_backend(backend)
+        catalogue = curated.load_known(self._catalogue_url)
+        whose = curated.backend_of(model, backend, catalogue)
+        if whose != curated.PENDRA:
+            return self._uninstall_at(whose, model, catalogue)
         entry = Catalogue(self.store).find(model)
         if entry is None:
             return self._removed(model)
@@ -129,14 +169,12 @@ class Agent:
 
     # ----------------------------------------------------------------------- parts
 
-    def _spec(self, request: InstallRequest, task_id: str) -> InstallSpec:
-        """What is asked for; a resumed install is what its journal says, whatever the catalogue says now."""
+    def _kept(self, request: InstallRequest, task_id: str) -> InstallSpec | None:
+        """A resumed install is what its journal says, whatever the catalogue says now."""
         for _, kept in journal.unfinished(self.store):
             if kept.task_id == task_id and kept.model == request.model:
                 return kept.install_spec()
-        if request.source is None:
-            return curated.spec_for(request, curated.load_from(self._catalogue_url))
-        return curated.spec_for(request, curated.load())
+        return None
 
     @contextmanager
     def _ticket(self, task_id: str, model: str) -> Iterator[Ticket]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _NODE = click.option("--node", metavar="N", help="On this host of the fleet, through its installer agent.")
 _ALL = click.option("--all", "all_nodes", is_flag=True, help="On all hosts of the fleet.")
+_BACKEND = click.option(
+    "--backend", metavar="B", help="pendra, ollama, lmstudio or speaches [default: the catalogue's, else pendra]."
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -82,7 +85,7 @@ def show(model_id: str) -> None:
 @click.option("--sha256", metavar="HEX", help="The hash it must have.")
 @click.option("--variant", metavar="QUANT", help="Which quantisation [default: the catalogue's first].")
 @click.option("--purpose", type=click.Choice(["chat", "embedding", "rerank", "image", "transcription"]))
-@click.option("--backend", metavar="B", help="Whose model it is [default: pendra].")
+@_BACKEND
 @_NODE
 @_ALL
 @click.option("--wait", is_flag=True, help="With --node or --all: show progress until it is done. Ctrl-C cancels.")
@@ -122,18 +125,19 @@ def cancel(target: str, node: str | None, *, discard: bool) -> None:
 @click.argument("model_id", metavar="ID")
 @_NODE
 @_ALL
+@_BACKEND
 @click.option("--force", is_flag=True, help="Let the jobs that use it end first, instead of refusing.")
-def uninstall(model_id: str, node: str | None, *, all_nodes: bool, force: bool) -> None:
-    """Remove a model's files; refuses while jobs use it."""
+def uninstall(model_id: str, node: str | None, backend: str | None, *, all_nodes: bool, force: bool) -> None:
+    """Remove a model's files, or have its backend remove it; refuses while jobs use it."""
     if node is None and not all_nodes:
         from ops.local_removal import remove
         from tasks.settings import load_settings
 
-        for path in remove(model_id, load_settings(), force=force):
+        for path in remove(model_id, load_settings(), backend, force=force):
             click.echo(f"removed {path}")
         return
     with _fleet() as fleet:
-        tasks = fleet.uninstall(model_id, fleet.chosen(node), force=force)
+        tasks = fleet.uninstall(model_id, fleet.chosen(node), force=force, backend=backend)
         _settle(fleet.follow(tasks, lambda _node, _progress: None))
 
 
@@ -234,7 +238,7 @@ def _install_here(request: Any, *, discard: bool, quiet: bool) -> None:
             discard_partials(request.model, settings.models_dir)
         raise
     if not quiet:
-        click.echo(f"{request.model} {'installed' if done.fetched else 'is installed already'}: {done.path}")
+        click.echo(f"{request.model} {'installed' if done.fetched else 'is installed already'}: {done.where}")
 
 
 def _follow(fleet: FleetModels, tasks: dict[str, str], model_id: str, *, discard: bool, quiet: bool) -> None:

@@ -60,7 +60,7 @@ def test_failures_have_a_code_and_words_and_no_secrets(host: Host):
     assert "hunter2" not in host.log()
     words = host.words(host.ask(model="tiny:1", source="https://user:pw@h/x.gguf"))
     assert "[bad_source] a source must not hold a password" in words
-    assert "[unsupported_source]" in host.words(host.ask(model="tiny:1", backend="ollama"))
+    assert "[unsupported_source] there is no backend nope" in host.words(host.ask(model="tiny:1", backend="nope"))
     assert "[bad_request] the argument size" in host.words(host.ask(model="tiny:1", size="large"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,12 @@ from worker.store.planner import InstallSpec
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[InstallSpec]:
     specs: list[InstallSpec] = []
-    monkeypatch.setattr(models, "install_spec", lambda spec, _store, _progress, **_: specs.append(spec))
+
+    def install(spec: InstallSpec, store: Path, *_: object, **__: object) -> SimpleNamespace:
+        specs.append(spec)
+        return SimpleNamespace(path=store / "model.gguf", fetched=True)
+
+    monkeypatch.setattr(models, "install_spec", install)
     return specs
 
 

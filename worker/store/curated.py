@@ -26,6 +26,7 @@ from worker.store.sources import has_password, public
 
 Capability = Literal["chat", "embedding", "rerank", "image", "transcription"]
 PENDRA = "pendra"
+_OURS = frozenset({PENDRA, "both"})
 _MOST_BYTES = 16 << 20
 _KEEP_S = 60.0
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
@@ -93,6 +94,14 @@ def load_from(url: str) -> Catalogue:
     return _read(url, int(time.monotonic() / _KEEP_S)) if url else load()
 
 
+def load_known(url: str) -> Catalogue:
+    """As `load_from`, or ours: for what is installed already a catalogue that cannot be read is no obstacle."""
+    try:
+        return load_from(url)
+    except DownloadError:
+        return load()
+
+
 def spec_of(model: CatalogueModel, quantisation: str | None = None) -> InstallSpec:
     """What to install for an entry. Raises NotFoundError, UnsupportedSource for what only other backends run."""
     variant = model.variant(quantisation)
@@ -111,7 +120,6 @@ def spec_of(model: CatalogueModel, quantisation: str | None = None) -> InstallSp
 
 def spec_for(request: InstallRequest, catalogue: Catalogue) -> InstallSpec:
     """What a request means: a catalogue entry, or its own source. Raises NotFoundError, SourceError."""
-    check_backend(request.backend)
     if not _ID.fullmatch(request.model):
         raise SourceError("a model id is up to 200 letters, digits and any of . _ : / -")
     if any(has_password(url) for url in (request.source or "", *request.mirrors)):
@@ -125,10 +133,20 @@ def spec_for(request: InstallRequest, catalogue: Catalogue) -> InstallSpec:
     return spec_of(model, request.variant)
 
 
-def check_backend(backend: str | None) -> None:
-    """Raises UnsupportedSource for a backend whose models this build does not manage."""
-    if (backend or PENDRA) != PENDRA:
-        raise UnsupportedSource(f"models of the backend {backend} are not managed here; those of {PENDRA} are")
+def backend_of(model_id: str, backend: str | None, catalogue: Catalogue) -> str:
+    """Whose model it is: the one that was named, else the only one that can run it, else ours. Pure."""
+    if backend:
+        return backend
+    entry = catalogue.find(model_id)
+    return PENDRA if entry is None or entry.backend in _OURS else entry.backend
+
+
+def name_at(backend: str, request: InstallRequest, catalogue: Catalogue) -> str:
+    """What another backend calls the model: as was said, as the catalogue says, else its id. Raises NotFoundError."""
+    entry = catalogue.find(request.model)
+    if request.source or entry is None:
+        return request.source or request.model
+    return entry.variant(request.variant).backends.get(backend, request.model)
 
 
 def _own(request: InstallRequest, model: CatalogueModel | None) -> InstallSpec:

@@ -81,7 +81,6 @@ def test_an_own_source_takes_the_rest_from_the_entry():
     ("request_", "error", "words"),
     [
         (InstallRequest(model="nope"), NotFoundError, "it has m:1b"),
-        (InstallRequest(model="m:1b", backend="ollama"), UnsupportedSource, "backend ollama"),
         (InstallRequest(model="../x", source="https://h/x.gguf"), SourceError, "model id"),
         (InstallRequest(model="x", source="https://u:hunter2@h/x.gguf"), SourceError, "password"),
         (InstallRequest(model="x", source="https://h/x.gguf", mirrors=("https://u@h/x.gguf",)), SourceError, "pass"),
