@@ -50,6 +50,7 @@ COMMANDS: dict[str, Entry] = {
     "status": Entry("ops.commands.status:command", "Show what runs on this machine."),
     "drain": Entry("ops.commands.drain:command", "Take a worker out of service; its requests go on elsewhere."),
     "jobs": Entry("ops.commands.jobs:command", "Show the open requests and where they run."),
+    "backends": Entry("ops.commands.backends:command", "Show the Ollama, vLLM, LM Studio and Speaches found."),
     "worker": Entry("ops.commands.worker:command", "Serve models on this host's devices."),
     "bridge": Entry("ops.commands.bridge:command", "Connect a fleet to the Pendra API."),
     "controlplane": Entry("ops.commands.controlplane:command", "Run a local stand-in for the Pendra API."),
