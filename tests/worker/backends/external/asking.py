@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 from typing import Any
 
 import httpx
 
 from tasks.contract import Job, JobKind, Notice, Timing, Usage
 from tasks.errors import PendraError
+
+_TLS = ssl.create_default_context()  # made once: it reads all certificates of the system
 
 
 class KeptReply:
@@ -21,6 +24,7 @@ class KeptReply:
         self.data: str | None = None
         self.usage = Usage()
         self.timing = Timing()
+        self.notice: Notice | None = None
         self.error: PendraError | None = None
         self.ended = False
 
@@ -42,7 +46,7 @@ class KeptReply:
         timing: Timing = Timing(),  # noqa: B008  # frozen
         notice: Notice | None = None,
     ) -> bool:
-        self.data, self.usage, self.timing = data, usage, timing
+        self.data, self.usage, self.timing, self.notice = data, usage, timing, notice
         return self._end()
 
     def fail(self, error: PendraError) -> bool:
@@ -74,4 +78,4 @@ def job(kind: JobKind = JobKind.CHAT, *, stream: bool = False, model: str = "m",
 
 
 def http_client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(trust_env=False)
+    return httpx.AsyncClient(trust_env=False, verify=_TLS)
