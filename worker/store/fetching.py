@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from tasks import atomic_file
 from tasks.errors import PendraError
 from tasks.logs import event
-from worker.store import download, journal, sidecar
+from worker.store import download, journal, room, sidecar
 from worker.store.errors import (
     ChecksumError,
     CorruptModelError,
@@ -27,7 +26,7 @@ from worker.store.errors import (
 from worker.store.gguf import read_gguf
 from worker.store.journal import FileMark, Standing
 from worker.store.partial import Partial, hash_file
-from worker.store.planner import Stage, Step, Target, View, check_room, needed_bytes, next_step
+from worker.store.planner import Stage, Step, Target, View, needed_bytes, next_step
 from worker.store.resolve import resolve
 from worker.store.run import Run, Stop, Stopped
 from worker.store.sidecar import Part, Sidecar
@@ -100,7 +99,7 @@ class Fetch:
             needed_bytes(goal.source, mark.size, sum(span.have for span in mark.pieces))
             for mark in self._journal.files
         )
-        check_room(needed, shutil.disk_usage(goal.store).free, goal.store)
+        room.claim(goal.work, needed)
         self._has_room = True
 
     def _download(self) -> None:

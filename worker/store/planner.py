@@ -170,12 +170,13 @@ def needed_bytes(source: Source, size: int | None, partial: int) -> int:
     return 2 * size if isinstance(source, PypiSource) else max(size - partial, 0)
 
 
-def check_room(needed: int, free: int, store: Path) -> None:
-    """Raises DiskFullError when it does not fit."""
-    if needed > free:
+def check_room(needed: int, free: int, store: Path, promised: int = 0) -> None:
+    """`promised`: of the free bytes, what other installs are about to take. Raises DiskFullError."""
+    if needed > free - promised:
+        taken = f", of which other installs take {human(promised)}," if promised else ""
         raise DiskFullError(
-            f"{store} has {human(free)} free and {human(needed)} are needed: make room, or set PENDRA_MODELS_DIR to "
-            "a folder on a larger disk"
+            f"{store} has {human(free)} free{taken} and {human(needed)} are needed: make room, or set "
+            "PENDRA_MODELS_DIR to a folder on a larger disk"
         )
 
 
