@@ -71,7 +71,8 @@ class Job(Frozen):
     `body` is the OpenAI-shaped request body, or the untouched private-inference envelope under
     `pendra_encrypted`. Times are seconds since the epoch. `first_seq` is the seq of the first event this attempt
     publishes (0 unless an earlier attempt already delivered something). `blobs` name what did not fit; the worker
-    fetches them before it serves: the part `body` becomes the body, all others are found in `parts`.
+    fetches them before it serves: the part `body` becomes the body, all others are found in `parts`. `private`: the
+    body, wherever it is, is an envelope.
     """
 
     v: int = CONTRACT_VERSION
@@ -86,6 +87,7 @@ class Job(Frozen):
     deadline: float | None = None
     first_seq: int = 0
     resume: Resume | None = Field(default=None, repr=False)
+    private: bool = False
     blobs: tuple[BlobRef, ...] = ()
     parts: dict[str, bytes] = Field(default_factory=dict, repr=False, exclude=True)
 

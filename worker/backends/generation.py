@@ -1,24 +1,18 @@
-"""From a chat job to what the engine gets and what makes the reply. Safe from any thread."""
+"""From a job to what the engine gets and what makes the reply. Safe from any thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tasks.contract import Job
+from tasks.contract import Job, Usage
 from tasks.errors import BadRequestError
-from worker.backends.grammars import Grammars, Tokens
-from worker.chat.dialect import Dialect
-from worker.chat.notices import NO_PROMISE, Promise
-from worker.chat.output import OutputParser
-from worker.chat.parsed_reply import ParsedReply
-from worker.chat.reply import ChatReply
-from worker.chat.request import ChatRequest, parse_chat
-from worker.chat.shape import shape_of
-from worker.chat.template import ChatTemplate
-from worker.engine.api import GenerationRequest
-from worker.engine.text import TextAssembler
+from worker.backends.grammars import Tokens
+from worker.engine.api import GenerationRequest, SamplingParams, StepOutput
+from worker.generate.biases import Bias, resolved
+from worker.generate.reply import TextReply
+from worker.generate.resumption import Delivered, unpack
 
 
 class Vocabulary(Tokens, Protocol):
@@ -47,87 +41,72 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One job, ready to run: the engine's request, and the reply that its outputs go through."""
+    """One job, ready to run: the engine's requests, and the reply that their outputs go through.
 
-    request: GenerationRequest
-    reply: ChatReply
+    The choices of a request come after those of the requests before it.
+    """
+
+    requests: tuple[GenerationRequest, ...]
+    reply: TextReply
 
 
-class Preparer:
-    """One model's. Raises WorkerError(`model_load_failed`) when the model's chat template is broken."""
+class Gathering:
+    """Makes the outputs of a job's requests those of one: choices numbered through, one usage, at the very end."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._template = ChatTemplate(model.chat_template, bos_text=model.bos_text, eos_text=model.eos_text)
-        self._dialect = Dialect.of(self._template.source, model.metadata.get("general.architecture", ""))
-        self._grammars = Grammars(model.vocab, self._dialect.markers)
+    def __init__(self, requests: tuple[GenerationRequest, ...]) -> None:
+        self._first: dict[str, int] = {}
+        self._left = len(requests)
+        self._usage = Usage()
+        count = 0
+        for request in requests:
+            self._first[request.request_id] = count
+            count += request.n
 
-    def prepare(self, job: Job, ctx_limit: int) -> Generation:
-        """Raises BadRequestError."""
-        chat = parse_chat(job.body)
-        text = self._template.render(chat.messages, tools=chat.tools, extra=chat.template_args)
-        prompt = self._tokens(text)
-        if len(prompt) >= ctx_limit:
-            raise BadRequestError(
-                f"the messages make {len(prompt)} tokens, and the context of {job.model} holds {ctx_limit} tokens, "
-                "prompt and reply together; shorten the messages",
-                code="context_length_exceeded",
-                param="messages",
-            )
-        shape = shape_of(job.body, chat, self._dialect, text, token_id=self._token_id)
-        parser = self._dialect.parser(text, chat.offered, job.job_id)
-        request = GenerationRequest(
-            request_id=f"{job.job_id}:{job.attempt}",  # an older attempt may still be leaving the engine
-            prompt=prompt,
-            sampling=chat.sampling,
-            stop=chat.stop,
-            max_tokens=chat.max_tokens,
-            min_tokens=chat.min_tokens,
-            ignore_eos=chat.ignore_eos,
-            cache_prompt=chat.cache_prompt,
-            resume=job.resume.token_ids if job.resume and job.stream else (),  # else nothing was delivered
-            special=self._special(chat) if parser else frozenset(),
-            masker=self._grammars.constraint(shape.grammar) if shape else None,
+    def take(self, output: StepOutput) -> StepOutput:
+        first = self._first[output.request_id]
+        if output.usage is None:
+            return replace(output, index=first + output.index) if first else output
+        self._left -= 1
+        if not (first or self._left):
+            return output  # there is but one request
+        self._usage = _sum(self._usage, output.usage)
+        return replace(output, index=first + output.index, usage=None if self._left else self._usage)
+
+
+def delivered(job: Job, choices: int) -> Delivered:
+    """What an earlier attempt delivered; nothing of a reply that does not stream."""
+    numbers = job.resume.token_ids if job.resume and job.stream else ()
+    return unpack(numbers, choices)
+
+
+def sampling_with(sampling: SamplingParams, biases: tuple[Bias, ...], model: Model) -> SamplingParams:
+    """The biases' texts become tokens, as plain text does."""
+    if not biases:
+        return sampling
+    return replace(sampling, logit_bias=resolved(biases, lambda text: model.tokenize(text, add_special=False)))
+
+
+def with_bos(tokens: list[int], vocab: Vocabulary) -> tuple[int, ...]:
+    """With exactly one BOS where the model wants one, whether or not the text wrote it."""
+    if vocab.adds_bos and vocab.bos >= 0 and tokens[:1] != [vocab.bos]:
+        tokens.insert(0, vocab.bos)
+    return tuple(tokens)
+
+
+def check_room(tokens: int, job: Job, ctx_limit: int, *, what: str, param: str) -> None:
+    """Raises BadRequestError `context_length_exceeded` when a prompt leaves no room for a reply."""
+    if tokens >= ctx_limit:
+        raise BadRequestError(
+            f"the {what} make {tokens} tokens, and the context of {job.model} holds {ctx_limit} tokens, "
+            f"prompt and reply together; shorten the {what}",
+            code="context_length_exceeded",
+            param=param,
         )
-        return Generation(request, self._reply(job, request, parser, shape.promise if shape else NO_PROMISE))
 
-    def _reply(
-        self, job: Job, request: GenerationRequest, parser: OutputParser | None, promise: Promise
-    ) -> ChatReply:
-        if parser is None:
-            return ChatReply(job, promise)
-        self._restore(parser, request)
-        return ParsedReply(job, parser, promise)
 
-    def _special(self, chat: ChatRequest) -> frozenset[int]:
-        """Ids of the markers that the reply's parser has to see."""
-        ids = {self._token_id(marker) for marker in self._dialect.markers_for(chat.offered)}
-        return frozenset(token for token in ids if token is not None)
-
-    def _token_id(self, text: str) -> int | None:
-        """The token with exactly this text, if there is one."""
-        tokens = self._model.tokenize(text, add_special=False, parse_special=True)
-        return tokens[0] if len(tokens) == 1 else None
-
-    def _tokens(self, text: str) -> tuple[int, ...]:
-        """With exactly one BOS where the model wants one, whether or not its template writes it."""
-        tokens = self._model.tokenize(text, add_special=False, parse_special=True)
-        vocab = self._model.vocab
-        if vocab.adds_bos and vocab.bos >= 0 and tokens[:1] != [vocab.bos]:
-            tokens.insert(0, vocab.bos)
-        return tuple(tokens)
-
-    def _restore(self, parser: OutputParser, request: GenerationRequest) -> None:
-        """Bring the parser to where an earlier attempt's stood: what it makes of those tokens was delivered."""
-        if not request.resume:
-            return
-        piece = self._model.vocab.renderer(request.special)
-        text = TextAssembler(request.stop)
-        unseen = 0
-        for token in request.resume:
-            shown = text.push(piece(token))
-            unseen += 1
-            if shown:
-                parser.feed(shown, unseen)
-                unseen = 0
-        parser.feed("", unseen)
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+    )

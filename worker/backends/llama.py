@@ -1,4 +1,4 @@
-"""Serves chat from one GGUF with the engine of this process.
+"""Serves chats and completions from one GGUF with the engine of this process.
 
 task thread:      prepare (parse ─► render ─► tokenise) ─► engine.submit ─► wait for the end
 engine thread:    on_step(outputs) ─► publisher.step(shape outputs)
@@ -19,7 +19,8 @@ from tasks.contract import Job, JobKind, Timing, Usage
 from tasks.errors import BadRequestError, JobCancelledError, PendraError, UnavailableError, WorkerError
 from tasks.logs import event, where
 from worker.backends.base import CancelToken, Reply, StepPublisher
-from worker.backends.generation import Generation, Model, Preparer
+from worker.backends.chats import Chats
+from worker.backends.generation import Gathering, Generation, Model
 from worker.engine.api import EngineStats, FinishReason, GenerationRequest, StepOutput
 
 _LOG = logging.getLogger("pendra.llama")
@@ -56,7 +57,7 @@ class LlamaBackend:
         self._users = 0
         self._closed = False
         try:
-            self._preparer = Preparer(model)
+            self._chats = Chats(model)
             self._engine = make_engine(self._on_step)
             self._engine.start()
         except BaseException:
@@ -77,16 +78,27 @@ class LlamaBackend:
         with self._in_use():
             if cancel.cancelled:
                 raise JobCancelledError("the request was cancelled before it began")
-            ready = self._preparer.prepare(job, self._engine.ctx_limit)
-            request = ready.request
-            running = _Running(job, reply, ready)
-            self._running[request.request_id] = running
-            try:
+            ready = self._chats.prepare(job, self._engine.ctx_limit)
+            self._run(ready, _Running(job, reply, ready), cancel)
+
+    def _run(self, ready: Generation, running: _Running, cancel: CancelToken) -> None:
+        ids = [request.request_id for request in ready.requests]
+        self._running.update(dict.fromkeys(ids, running))
+        try:
+            for request in ready.requests:
                 self._engine.submit(request)
-                cancel.on_cancel(partial(self._engine.cancel, request.request_id))
-                running.ended.wait()
-            finally:
-                del self._running[request.request_id]
+            cancel.on_cancel(partial(self._stop, ids))
+            running.ended.wait()
+        except BaseException:
+            self._stop(ids)
+            raise
+        finally:
+            for request_id in ids:
+                del self._running[request_id]
+
+    def _stop(self, ids: Sequence[str]) -> None:
+        for request_id in ids:
+            self._engine.cancel(request_id)
 
     def close(self) -> None:
         """End what runs with the error `draining` and free the memory. Blocks; idempotent.
@@ -133,12 +145,15 @@ class LlamaBackend:
                 self._take(running, output)
 
     def _take(self, running: _Running, output: StepOutput) -> None:
+        if running.ended.is_set():
+            return
         try:
-            running.take(output)
+            if not running.take(output):
+                self._stop([one for one in running.ids if one != output.request_id or output.usage is None])
         except Exception as exc:  # noqa: BLE001  # one job's fault must not take the others of its step along
             event(_LOG, logging.ERROR, "llama.shape_failed", error=type(exc).__name__, at=where(exc))
             running.fail(WorkerError("the worker failed to write the reply; its log says where"))
-            self._engine.cancel(output.request_id)
+            self._stop(running.ids)
 
 
 class _Running:
@@ -148,31 +163,39 @@ class _Running:
         self.ended = threading.Event()
         self._job = job
         self._reply = reply
+        self.ids = [request.request_id for request in ready.requests]
         self._shaper = ready.reply
-        self._max_tokens = ready.request.max_tokens
+        self._gathering = Gathering(ready.requests)
+        limits = [request.max_tokens for request in ready.requests]
+        self._max_tokens = sum(
+            (limit or 0) * request.n for limit, request in zip(limits, ready.requests, strict=True)
+        )
         self._made = 0
         self._told_at = time.monotonic()
 
-    def take(self, output: StepOutput) -> None:
+    def take(self, output: StepOutput) -> bool:
+        """False: the job has ended although some of its requests may go on; stop them."""
         error = failure(output)
         if error is not None:
             self.fail(error)
-            return
+            return False
+        output = self._gathering.take(output)
         for piece in self._shaper.pieces(output):
             self._reply.chunk(piece.data, piece.tokens)
-        if output.finish_reason is not None:
-            self._finish(output.finish_reason, output.usage or Usage(), output.timing or Timing())
+        if output.usage is not None:
+            self._finish(output.usage, output.timing or Timing())
         elif not self._job.stream:
             self._tell(len(output.tokens))
+        return True
 
     def fail(self, error: PendraError) -> None:
         self._reply.fail(error)
         self.ended.set()
 
-    def _finish(self, reason: FinishReason, usage: Usage, timing: Timing) -> None:
+    def _finish(self, usage: Usage, timing: Timing) -> None:
         shaper = self._shaper
-        data = None if self._job.stream else shaper.whole(reason, usage)
-        self._reply.finish(data, usage=shaper.usage(usage), timing=timing, notice=shaper.notice(reason))
+        data = None if self._job.stream else shaper.whole(usage)
+        self._reply.finish(data, usage=shaper.usage(usage), timing=timing, notice=shaper.notice())
         self.ended.set()
 
     def _tell(self, made: int) -> None:

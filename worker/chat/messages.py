@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from tasks.contract import JsonObject
+from worker.generate.faults import UNSUPPORTED_CONTENT
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -29,7 +30,6 @@ _MEDIA = {
     "input_file": "files",
 }
 _TEXT_KINDS = frozenset({"text", "input_text", "output_text", "refusal"})
-UNSUPPORTED_CONTENT = "unsupported_content"
 
 
 def _text(content: Any) -> Any:

@@ -18,10 +18,6 @@ def _off(value: Any) -> bool:
     return value in (None, False, 0, "", [], {})
 
 
-def _one(value: Any) -> bool:
-    return value is None or (value == 1 and not isinstance(value, bool))
-
-
 def _free_choice(value: Any) -> bool:
     return value in (None, "auto", "none")
 
@@ -32,18 +28,15 @@ def _text_only(value: Any) -> bool:
 
 # field -> (what is fine, the words for what is not)
 _RULES: dict[str, tuple[Allowed, str]] = {
-    "n": (_one, "only one choice a request is made; send the request again for another, or leave n out"),
-    "logprobs": (_off, "log probabilities are not available; leave logprobs out or false"),
-    "top_logprobs": (_off, "log probabilities are not available; leave top_logprobs out"),
     "modalities": (_text_only, 'only ["text"] is available'),
     "audio": (_off, "audio replies are not available"),
     "functions": (_off, "functions are the old form of tools; send tools instead"),
     "function_call": (_free_choice, "function_call is the old form of tool_choice; send tools and tool_choice"),
-    "guided_json": (_off, "guided decoding is not available"),
-    "guided_regex": (_off, "guided decoding is not available"),
-    "guided_choice": (_off, "guided decoding is not available"),
-    "guided_grammar": (_off, "guided decoding is not available"),
-    "structured_outputs": (_off, "guided decoding is not available"),
+    "guided_json": (_off, "this is vLLM's old name; send response_format or json_schema"),
+    "guided_regex": (_off, "this is vLLM's old name; send a grammar (GBNF), or json_schema with a pattern"),
+    "guided_choice": (_off, "this is vLLM's old name; send a grammar (GBNF), or json_schema with an enum"),
+    "guided_grammar": (_off, "this is vLLM's old name; send a grammar (GBNF)"),
+    "structured_outputs": (_off, "this is vLLM's own; send response_format, json_schema or grammar"),
     "continue_final_message": (_off, "a reply cannot continue the last message; leave continue_final_message out"),
 }
 

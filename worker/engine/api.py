@@ -50,6 +50,8 @@ class SamplingParams:
     mirostat: int = 0
     mirostat_tau: float = 5.0
     mirostat_eta: float = 0.1
+    samplers: tuple[str, ...] | None = None
+    """These and no others, in this order (`chain.SAMPLERS` in any); None = all, in llama-server's order."""
 
 
 MOST_CHOICES = 16
@@ -86,11 +88,12 @@ class GenerationRequest:
 
     `max_tokens` counts completion tokens, `resume` included; None = until the context is full.
 
-    `n` choices share the prompt's evaluation; the first takes `resume`, the others begin anew. A `seed` is the first
-    choice's, the others count up from it. `logprobs` asks for each shown token's log probability and that of so many
-    (0 to 20) alternatives. `special` shows control tokens as text: all, or these ids; end tokens are never shown.
-    `masker` belongs to the engine from `submit` on; it decides where the reply may end, so `min_tokens` and
-    `ignore_eos` do not count then. `speculate` False forbids drafts for this request.
+    `n` choices share the prompt's evaluation; the first takes `resume`, the others in turn `resume_others` (those
+    beyond it begin anew). A `seed` is the first choice's, the others count up from it. `logprobs` asks for each shown
+    token's log probability and that of so many (0 to 20) alternatives. `special` shows control tokens as text: all,
+    or these ids; end tokens are never shown. `masker` belongs to the engine from `submit` on; it decides where the
+    reply may end, so `min_tokens` and `ignore_eos` do not count then. `speculate` False forbids drafts for this
+    request.
     """
 
     request_id: str
@@ -102,6 +105,7 @@ class GenerationRequest:
     ignore_eos: bool = False
     cache_prompt: bool = True
     resume: tuple[int, ...] = field(default=(), repr=False)
+    resume_others: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     n: int = 1
     logprobs: int | None = None
     special: bool | frozenset[int] = False

@@ -18,6 +18,8 @@ from worker.engine.vocab import Vocab
 
 _RANDOM = lib.LLAMA_DEFAULT_SEED
 _MOST_TOP_K = 1024
+SAMPLERS = ("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
+"""llama-server's names, in its default order."""
 _MIROSTAT_M = 100
 """Candidates mirostat 1 estimates its exponent from, as in llama-server."""
 
@@ -47,6 +49,8 @@ def effect(params: SamplingParams, ctx_limit: int) -> Effect:
     """Pure. `ctx_limit` is what "the whole context" means."""
     repeat = _last(params.repeat_last_n, ctx_limit) if _penalises(params) else 0
     dry = _last(params.dry_penalty_last_n, ctx_limit) if _dries(params) else 0
+    if _ordered(params) is not None:
+        return Effect(greedy=False, window=max(repeat, dry), enough=0)
     return Effect(
         greedy=params.temperature <= 0 and not (repeat or dry or params.logit_bias or _reorders(params)),
         window=max(repeat, dry),
@@ -77,6 +81,12 @@ def _samplers(params: SamplingParams, vocab: Vocab, ctx_limit: int) -> Iterator[
         yield lib.llama_sampler_init_temp(params.temperature), False
         yield _mirostat(params, vocab, seed), False
         return
+    order = _ordered(params)
+    if order is not None:
+        for name in order:
+            yield from _named(name, params, vocab, ctx_limit, seed)
+        yield lib.llama_sampler_init_dist(seed), True
+        return
     if not params.mirostat:
         yield from _repetition(params, vocab, ctx_limit)
         if not greedy or _reorders(params):
@@ -89,23 +99,41 @@ def _samplers(params: SamplingParams, vocab: Vocab, ctx_limit: int) -> Iterator[
 
 
 def _repetition(params: SamplingParams, vocab: Vocab, ctx_limit: int) -> Iterator[tuple[Any, bool]]:
-    if _penalises(params):
-        penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
-        last_n = _last(params.repeat_last_n, ctx_limit)
-        yield lib.llama_sampler_init_penalties(vocab.size, last_n, *penalties), False
-    if _dries(params):
-        yield _dry(params, vocab, ctx_limit), False
+    for name in SAMPLERS[:2]:
+        yield from _named(name, params, vocab, ctx_limit, _RANDOM)
 
 
 def _cuts(params: SamplingParams, seed: int) -> Iterator[tuple[Any, bool]]:
-    if params.top_n_sigma > 0:
+    for name in SAMPLERS[2:-1]:
+        yield from _cut(name, params, seed)
+
+
+def _named(name: str, params: SamplingParams, vocab: Vocab, ctx_limit: int, seed: int) -> Iterator[tuple[Any, bool]]:
+    """The sampler of this name, unless the parameters leave it nothing to do."""
+    if name == "penalties" and _penalises(params):
+        penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
+        last_n = _last(params.repeat_last_n, ctx_limit)
+        yield lib.llama_sampler_init_penalties(vocab.size, last_n, *penalties), False
+    elif name == "dry" and _dries(params):
+        yield _dry(params, vocab, ctx_limit), False
+    elif name == "temperature":
+        yield _temperature(params), False
+    else:
+        yield from _cut(name, params, seed)
+
+
+def _cut(name: str, params: SamplingParams, seed: int) -> Iterator[tuple[Any, bool]]:
+    if name == "top_n_sigma" and params.top_n_sigma > 0:
         yield lib.llama_sampler_init_top_n_sigma(params.top_n_sigma), False
-    yield lib.llama_sampler_init_top_k(params.top_k), False
-    if params.typical_p < 1:
+    elif name == "top_k":
+        yield lib.llama_sampler_init_top_k(params.top_k), False
+    elif name == "typ_p" and params.typical_p < 1:
         yield lib.llama_sampler_init_typical(params.typical_p, 0), False
-    yield lib.llama_sampler_init_top_p(params.top_p, 0), False
-    yield lib.llama_sampler_init_min_p(params.min_p, 0), False
-    if _excludes(params):
+    elif name == "top_p":
+        yield lib.llama_sampler_init_top_p(params.top_p, 0), False
+    elif name == "min_p":
+        yield lib.llama_sampler_init_min_p(params.min_p, 0), False
+    elif name == "xtc" and _excludes(params):
         yield lib.llama_sampler_init_xtc(params.xtc_probability, params.xtc_threshold, 0, seed), True
 
 
@@ -142,18 +170,28 @@ def _temperature(params: SamplingParams) -> Any:
     return lib.llama_sampler_init_temp_ext(params.temperature, params.dynatemp_range, params.dynatemp_exponent)
 
 
+def _ordered(params: SamplingParams) -> tuple[str, ...] | None:
+    """The order that was asked for, where there is anything to order."""
+    return None if params.mirostat else params.samplers
+
+
 def _last(last_n: int, ctx_limit: int) -> int:
     return ctx_limit if last_n < 0 else last_n
 
 
 def _penalises(params: SamplingParams) -> bool:
-    if params.repeat_last_n == 0 or params.mirostat:
+    if params.repeat_last_n == 0 or params.mirostat or not _used(params, "penalties"):
         return False
     return params.repeat_penalty != 1.0 or params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
 
 
 def _dries(params: SamplingParams) -> bool:
-    return params.dry_multiplier > 0 and params.dry_penalty_last_n != 0 and not params.mirostat
+    asked = params.dry_multiplier > 0 and params.dry_penalty_last_n != 0 and not params.mirostat
+    return asked and _used(params, "dry")
+
+
+def _used(params: SamplingParams, name: str) -> bool:
+    return params.samplers is None or name in params.samplers
 
 
 def _excludes(params: SamplingParams) -> bool:

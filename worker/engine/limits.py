@@ -79,7 +79,8 @@ def check_params(params: SamplingParams, n_vocab: int) -> None:
 
 def check_request(request: GenerationRequest, n_vocab: int) -> None:
     """Raise BadRequestError, naming the field and what is allowed, for a request no engine can work with."""
-    for param, tokens in (("prompt", request.prompt), ("resume", request.resume)):
+    resumed = [("resume", tokens) for tokens in (request.resume, *request.resume_others)]
+    for param, tokens in [("prompt", request.prompt), *resumed]:
         if tokens and not 0 <= min(tokens) <= max(tokens) < n_vocab:
             message = f"{param} holds token ids outside this model's 0 to {n_vocab - 1}"
             raise BadRequestError(message, param=param)

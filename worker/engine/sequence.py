@@ -78,7 +78,7 @@ class Sequence:
         self.index = index
         self.request = request
         self.state = State.WAITING
-        resume = () if index else request.resume
+        resume = _resume(request, index)
         self.tokens: list[int] = [*request.prompt, *resume]
         self.n_prompt = len(request.prompt)
         self.n_resumed = len(resume)
@@ -180,6 +180,12 @@ class Sequence:
         if self.text.stopped or ended:
             return FinishReason.STOP
         return FinishReason.LENGTH if len(self.tokens) >= self.limit else None
+
+
+def _resume(request: GenerationRequest, index: int) -> tuple[int, ...]:
+    """What an earlier attempt delivered of this choice."""
+    delivered = (request.resume, *request.resume_others)
+    return delivered[index] if index < len(delivered) else ()
 
 
 def _no_text(_token: int) -> bytes:

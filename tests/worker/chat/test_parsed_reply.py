@@ -13,10 +13,11 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tasks.contract import Job, Resume, Usage
 from worker.chat.dialect import Dialect
 from worker.chat.output import OutputParser
-from worker.chat.parsed_reply import ParsedReply
-from worker.chat.reply import Piece
+from worker.chat.reply import ChatReply
 from worker.chat.toolcalls.forced import Tool
 from worker.engine.api import FinishReason, StepOutput
+from worker.generate.choice import Choice
+from worker.generate.reply import Piece
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3)
 TOOLS = (Tool("get_weather", {"type": "object", "properties": {"city": {"type": "string"}}}), Tool("get_time", {}))
@@ -71,7 +72,11 @@ def parser(dialect: Dialect, prompt: str = "") -> OutputParser:
     return made
 
 
-def feed(reply: ParsedReply, text: list[str], reason: FinishReason = FinishReason.STOP) -> list[Piece]:
+def parsed(of: Job, reader: OutputParser) -> ChatReply:
+    return ChatReply(of, [Choice(parser=reader, resumed=of.resume is not None)])
+
+
+def feed(reply: ChatReply, text: list[str], reason: FinishReason = FinishReason.STOP) -> list[Piece]:
     """One token a text, numbered from 0, then the end."""
     steps = [StepOutput("j1", piece, (number,)) for number, piece in enumerate(text)]
     end = StepOutput("j1", "", (len(text),), reason, USAGE)
@@ -105,7 +110,7 @@ def finish_of(pieces: list[Piece]) -> str:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_streamed_letter_by_letter(name):
     dialect, text, reasoning, content, calls = FAMILIES[name]
-    pieces = feed(ParsedReply(job(), parser(dialect)), list(text))
+    pieces = feed(parsed(job(), parser(dialect)), list(text))
     assert json.loads(pieces[0].data)["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     thought, said, called = added(pieces)
     assert (thought, said) == (reasoning, content or "")
@@ -117,9 +122,9 @@ def test_every_family_streamed_letter_by_letter(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_whole(name):
     dialect, text, reasoning, content, calls = FAMILIES[name]
-    reply = ParsedReply(job(stream=False), parser(dialect))
+    reply = parsed(job(stream=False), parser(dialect))
     assert feed(reply, [text[:9], text[9:]]) == []
-    body = json.loads(reply.whole(FinishReason.STOP, USAGE))
+    body = json.loads(reply.whole(USAGE))
     choice = ChatCompletion.model_validate(body).choices[0]
     message = body["choices"][0]["message"]
     assert (message.get("reasoning", ""), message.get("reasoning_content", "")) == (reasoning, reasoning)
@@ -135,13 +140,13 @@ def test_a_reply_cut_after_any_chunk_goes_on_as_if_nothing_happened(name, data):
     dialect, text, *_ = FAMILIES[name]
     cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=12)))
     words = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    full = feed(ParsedReply(job(), parser(dialect)), words)
+    full = feed(parsed(job(), parser(dialect)), words)
     kept = data.draw(st.integers(1, len(full) - 2))
     tokens = [token for piece in full[:kept] for token in piece.tokens]
     again = parser(dialect)
     for token in tokens:
         again.feed(words[token] if token < len(words) else "")
-    reply = ParsedReply(job(resume=Resume(token_ids=tuple(tokens))), again)
+    reply = parsed(job(resume=Resume(token_ids=tuple(tokens))), again)
     rest = [StepOutput("j1", word, (number,)) for number, word in enumerate(words)][len(tokens) :]
     end = StepOutput("j1", "", () if len(tokens) > len(words) else (len(words),), FinishReason.STOP, USAGE)
     pieces = [piece for step in [*rest, end] for piece in reply.pieces(step)]
@@ -152,7 +157,7 @@ def test_a_reply_cut_after_any_chunk_goes_on_as_if_nothing_happened(name, data):
 
 def test_one_output_is_one_delta():
     """Else a reply cut between two of them would lose or repeat one."""
-    reply = ParsedReply(job(), parser(QWEN))
+    reply = parsed(job(), parser(QWEN))
     pieces = list(reply.pieces(StepOutput("j1", FAMILIES["qwen"][1], (1, 2, 3))))
     assert [piece.tokens for piece in pieces] == [(), (1, 2, 3)]
     assert set(json.loads(pieces[1].data)["choices"][0]["delta"]) == {
@@ -161,7 +166,7 @@ def test_one_output_is_one_delta():
 
 
 def test_reasoning_is_counted_once_the_reply_is_in_it():
-    reply = ParsedReply(job(), parser(QWEN))
+    reply = parsed(job(), parser(QWEN))
     pieces = feed(reply, ["<think>", "a", "b", "</think>", "c"])
     assert reply.usage(USAGE).reasoning_tokens == 3
     usage = json.loads(pieces[-1].data)["usage"]
@@ -169,24 +174,23 @@ def test_reasoning_is_counted_once_the_reply_is_in_it():
 
 
 def test_a_budget_that_ends_in_the_reasoning_is_told():
-    reply = ParsedReply(job(), parser(QWEN, "<|im_start|>assistant\n<think>\n"))
+    reply = parsed(job(), parser(QWEN, "<|im_start|>assistant\n<think>\n"))
     assert finish_of(feed(reply, ["Hm", "…"], FinishReason.LENGTH)) == "length"
-    notice = reply.notice(FinishReason.LENGTH)
+    notice = reply.notice()
     assert notice is not None
     assert notice.code == "truncated_during_reasoning"
     assert "max_tokens" in notice.message
-    assert reply.notice(FinishReason.STOP) is None
 
 
 def test_a_budget_that_ends_in_the_answer_or_a_call_is_only_a_length():
-    reply = ParsedReply(job(), parser(QWEN))
+    reply = parsed(job(), parser(QWEN))
     pieces = feed(reply, ["<think>a</think>", '<tool_call>{"name": "get_time", "arguments": {'], FinishReason.LENGTH)
     assert finish_of(pieces) == "length"
-    assert reply.notice(FinishReason.LENGTH) is None
+    assert reply.notice() is None
 
 
 def test_nothing_said_is_an_empty_content():
-    reply = ParsedReply(job(stream=False), parser(QWEN))
+    reply = parsed(job(stream=False), parser(QWEN))
     feed(reply, ["<think>a</think>"])
-    message = json.loads(reply.whole(FinishReason.STOP, USAGE))["choices"][0]["message"]
+    message = json.loads(reply.whole(USAGE))["choices"][0]["message"]
     assert (message["content"], message["reasoning"]) == ("", "a")

@@ -8,8 +8,9 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tasks.contract import Job, Resume, Usage
-from worker.chat.reply import ChatReply, Piece
+from worker.chat.reply import ChatReply
 from worker.engine.api import FinishReason, StepOutput
+from worker.generate.reply import Piece
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
 
@@ -75,7 +76,7 @@ def test_any_text_is_one_line_of_plain_json(text):
 def test_a_whole_reply():
     reply = ChatReply(job(stream=False))
     assert feed(reply, out("He", 1), out("llo", 2), out("", 3, reason=FinishReason.LENGTH)) == []
-    whole = ChatCompletion.model_validate_json(reply.whole(FinishReason.LENGTH, USAGE))
+    whole = ChatCompletion.model_validate_json(reply.whole(USAGE))
     assert (whole.id, whole.object, whole.created, whole.model) == ("chatcmpl-j1", "chat.completion", 123, "m:1b")
     assert (whole.choices[0].message.role, whole.choices[0].message.content) == ("assistant", "Hello")
     assert whole.choices[0].finish_reason == "length"

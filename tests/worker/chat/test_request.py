@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,9 +44,53 @@ def test_every_sampling_field_arrives():
         "repeat_last_n": 32,
         "frequency_penalty": 0.2,
         "presence_penalty": -0.2,
+        "typical_p": 0.9,
+        "top_n_sigma": 1.5,
+        "xtc_probability": 0.5,
+        "xtc_threshold": 0.2,
+        "dynatemp_range": 0.3,
+        "dynatemp_exponent": 1.2,
+        "dry_multiplier": 0.8,
+        "dry_base": 1.5,
+        "dry_allowed_length": 3,
+        "dry_penalty_last_n": -1,
+        "mirostat": 2,
+        "mirostat_tau": 4.0,
+        "mirostat_eta": 0.2,
     }
-    request = ask(**sampling, seed=5, logit_bias={"7": -100, "8": 1.5})
-    assert request.sampling == SamplingParams(**sampling, seed=5, logit_bias=((7, -100.0), (8, 1.5)))
+    request = ask(**sampling, seed=5, dry_sequence_breakers=["\n"], samplers=["top_k", "temperature"])
+    order = ("top_k", "temperature")
+    expected = SamplingParams(**sampling, seed=5, dry_sequence_breakers=("\n",), samplers=order)
+    assert request.sampling == expected
+    assert set(sampling) | {"seed", "dry_sequence_breakers", "samplers", "logit_bias"} == set(
+        SamplingParams.__dataclass_fields__
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"7": -100, "8": 1.5}, ((7, -100.0), (8, 1.5))),
+        ([[7, 1], ["hello", -2.5]], ((7, 1.0), ("hello", -2.5))),
+        ([[7, False]], ((7, -math.inf),)),
+        ({" yes": 3}, ((" yes", 3.0),)),
+        ({}, ()),
+    ],
+)
+def test_logit_bias_in_openais_form_and_in_llama_servers(given, read):
+    assert ask(logit_bias=given).biases == read
+
+
+@pytest.mark.parametrize(("order", "read"), [("kpt", ("top_k", "top_p", "temperature")), (["typical"], ("typ_p",))])
+def test_samplers_by_letters_and_by_other_names(order, read):
+    assert ask(samplers=order).sampling.samplers == read
+
+
+def test_choices_and_log_probabilities():
+    assert (ask().n, ask().logprobs) == (1, None)
+    assert (ask(n=3).n, ask(logprobs=True).logprobs) == (3, 0)
+    assert ask(logprobs=True, top_logprobs=5).logprobs == 5
+    assert ask(logprobs=False, top_logprobs=0).logprobs is None
 
 
 def test_whole_numbers_are_numbers_and_null_is_not_given():
@@ -131,7 +177,28 @@ def test_unknown_fields_are_ignored():
         ({"stop": ["a"] * 17}, "stop", "1 to 16 texts"),
         ({"stop": [1]}, "stop", "1 to 16 texts"),
         ({"stop": {"a": 1}}, "stop", "1 to 16 texts"),
-        ({"logit_bias": {SECRET: 1}}, "logit_bias", "token ids"),
+        ({"logit_bias": {SECRET: "x"}}, "logit_bias", "token ids"),
+        ({"logit_bias": [[SECRET * 20, 1]]}, "logit_bias", "token ids"),
+        ({"logit_bias": {"1": True}}, "logit_bias", "token ids"),
+        ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias", "token ids"),
+        ({"samplers": ["top_k", SECRET]}, "samplers", "top_n_sigma"),
+        ({"samplers": ["top_k", "top_k"]}, "samplers", "different"),
+        ({"samplers": "kz"}, "samplers", "letters"),
+        ({"samplers": []}, "samplers", "a list"),
+        ({"typical_p": 0}, "typical_p", "above 0, at most 1"),
+        ({"xtc_probability": 2}, "xtc_probability", "from 0 to 1"),
+        ({"dry_base": 0.5}, "dry_base", "from 1 to 100"),
+        ({"dry_allowed_length": -1}, "dry_allowed_length", "from 0"),
+        ({"dry_sequence_breakers": [""]}, "dry_sequence_breakers", "64 texts"),
+        ({"dry_sequence_breakers": ["a\0"]}, "dry_sequence_breakers", "NUL"),
+        ({"mirostat": 3}, "mirostat", "1 or 2"),
+        ({"repeat_last_n": -2}, "repeat_last_n", "whole context"),
+        ({"n": 0}, "n", "from 1 to 16"),
+        ({"n": 17}, "n", "from 1 to 16"),
+        ({"n": True}, "n", "from 1 to 16"),
+        ({"logprobs": 3}, "logprobs", "true or false"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "from 0 to 20"),
+        ({"top_logprobs": 3}, "top_logprobs", "needs logprobs"),
         ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "token ids"),
         ({"logit_bias": {"1": 101}}, "logit_bias", "-100 to 100"),
         ({"logit_bias": [1]}, "logit_bias", "an object"),
@@ -180,10 +247,6 @@ def test_media_are_unsupported_content(kind):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"n": 2},
-        {"n": True},
-        {"logprobs": True},
-        {"top_logprobs": 3},
         {"guided_json": {"type": "object"}},
         {"modalities": ["text", "audio"]},
         {"functions": [{"name": "f"}]},
@@ -243,6 +306,11 @@ _FIELDS = (
     "tools",
     "chat_template_kwargs",
     "n",
+    "logprobs",
+    "top_logprobs",
+    "samplers",
+    "tool_choice",
+    "dry_sequence_breakers",
 )
 
 

@@ -229,3 +229,22 @@ def test_a_restored_xtc_sampler_goes_on_with_its_draws(tiny: LoadedModel) -> Non
     second = Chooser(tiny, params)
     second.sampler.restore([], whole[:15], second.candidates)
     assert second.many(rows[15:]) == whole[15:]
+
+
+# ------------------------------------------------------------------------ an order of one's own
+
+
+def test_an_order_of_ones_own_is_obeyed(tiny: LoadedModel) -> None:
+    row = probable(tiny, 0.4, 0.3, 0.2, 0.1)
+    cut = {"top_k": 0, "min_p": 0.0, "temperature": 100.0}
+    assert drawn(tiny, row, top_p=0.5, samplers=("top_p", "temperature"), **cut) == {0, 1}
+    assert (
+        len(drawn(tiny, row, top_p=0.5, samplers=("temperature", "top_p"), **cut)) > 2
+    )  # heat first: none is likely
+
+
+def test_samplers_that_are_not_named_are_off(tiny: LoadedModel) -> None:
+    row = probable(tiny, 0.4, 0.3, 0.2, 0.1)
+    assert drawn(tiny, row, top_k=1, top_p=1, min_p=0, samplers=("temperature",), temperature=1.0) >= {0, 1, 2}
+    assert drawn(tiny, row, top_k=1, samplers=("top_k",), temperature=5.0) == {0}
+    assert drawn(tiny, row, samplers=("temperature",), temperature=0.0) == {0}

@@ -1,0 +1,1 @@
+"""What requests for text have in common, chats and completions: their fields, their faults, their resumption."""
