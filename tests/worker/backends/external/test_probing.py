@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 
 import httpx
@@ -50,14 +51,17 @@ async def test_what_was_found_instead(answer: httpx.Response | Exception, words:
 
 
 async def test_a_server_that_says_nothing():
+    left = asyncio.Event()
+
     async def stuck(reader, writer) -> None:
         await reader.read()
         writer.close()
-
-    import asyncio
+        await writer.wait_closed()
+        left.set()
 
     server = await asyncio.start_server(stuck, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, httpx.AsyncClient(verify=ssl.create_default_context()) as http:
         with pytest.raises(NotFoundHere, match=r"no answer to GET /x within 0\.05 s"):
             await look(http, f"http://127.0.0.1:{port}", "/x", within_s=0.05)
+        await asyncio.wait_for(left.wait(), 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -27,8 +28,10 @@ class RawServer:
         self.answers = list(answers)
         self.asked = 0
         self.left = asyncio.Event()
+        self.handlers: set[asyncio.Task[None]] = set()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.handlers.add(asyncio.current_task())
         try:
             await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
@@ -41,13 +44,18 @@ class RawServer:
                     self.left.set()
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @asynccontextmanager
 async def at(server: RawServer) -> AsyncIterator[Found]:
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     async with listener:
-        yield Found(ProductName.OLLAMA, f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        try:
+            yield Found(ProductName.OLLAMA, f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        finally:
+            await asyncio.gather(*server.handlers)
 
 
 def whole(body: bytes, status: bytes = b"200 OK") -> bytes:
