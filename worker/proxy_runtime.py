@@ -20,14 +20,14 @@ import httpx
 
 from tasks.capability import objection
 from tasks.contract import BackendReport, Job, ModelInfo
-from tasks.errors import NotFoundError, PendraError, UnavailableError, WorkerError
+from tasks.errors import BadRequestError, NotFoundError, PendraError, UnavailableError, WorkerError
 from tasks.logs import event, where
 from tasks.settings import Settings
 from worker.backends.base import CancelToken, Reply, StepPublisher
 from worker.backends.external import registry
 from worker.backends.external.directory import Directory, Target
 from worker.backends.external.discovery import Discovery, endpoints_of
-from worker.backends.external.faults import UNAVAILABLE
+from worker.backends.external.faults import LABELS, UNAVAILABLE
 from worker.backends.external.openai.alive import signs_of_life
 from worker.backends.external.product import Product, ProductName
 from worker.engine.api import EngineStats
@@ -190,9 +190,16 @@ class ProxyRuntime:
             gate.release()
 
     def _nobody(self, job: Job) -> PendraError:
-        rows = [target.served.info for target in self._directory.models.get(job.model, ())]
-        refused = objection(job.kind, job.model, rows, self._directory.infos) if rows else None
-        return refused or WorkerError(f"the server that had the model '{job.model}' is gone", code=UNAVAILABLE)
+        have = self._directory.models.get(job.model, ())
+        if not have:
+            return WorkerError(f"the server that had the model '{job.model}' is gone", code=UNAVAILABLE)
+        rows = [target.served.info for target in have]
+        return objection(job.kind, job.model, rows, self._directory.infos) or _unserved(job, have)
+
+
+def _unserved(job: Job, have: Iterable[Target]) -> PendraError:
+    whose = " and ".join(dict.fromkeys(LABELS[target.product.name] for target in have))
+    return BadRequestError(f"{whose}, which has '{job.model}', does not serve {job.kind}", code="wrong_capability")
 
 
 def _unfit(job: Job) -> PendraError | None:

@@ -150,6 +150,11 @@ def test_a_kind_that_nobody_can_do_is_refused_with_who_can(make):
     assert (error.code, error.status) == ("wrong_capability", 400)
 
 
+def test_a_kind_that_its_server_does_not_offer_is_refused_with_its_name(make):
+    error = make().refused("one", kind=JobKind.COMPLETION)
+    assert (error.code, error.message) == ("wrong_capability", "Ollama, which has 'one', does not serve completion")
+
+
 def test_nobody_goes_on_with_a_reply_of_another(make):
     world = make()
     assert world.refused(resume=Resume(token_ids=(1, 2))).code == "backend_unavailable"

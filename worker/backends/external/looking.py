@@ -21,7 +21,7 @@ from worker.backends.external.upstream import reason
 
 _LOG = logging.getLogger("pendra.discovery")
 HOSTS = ("localhost", "host.docker.internal")
-PROBE_S = 3.0
+PROBE_S = 5.0  # a probe asks more than once
 LIST_S = 15.0  # a server with many models is asked about each of them at the first look
 
 

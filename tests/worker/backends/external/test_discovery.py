@@ -63,7 +63,7 @@ async def test_another_product_at_a_configured_place_is_named() -> None:
 @pytest.mark.parametrize(
     ("error", "late", "words"),
     [
-        (TimeoutError(), True, "no answer within 3 s"),
+        (TimeoutError(), True, "no answer within 5 s"),
         (httpx.ReadTimeout("x"), True, "ime"),
         (httpx.ConnectTimeout("x"), False, "ime"),
         (httpx.ConnectError("x"), False, "refused"),

@@ -1,0 +1,233 @@
+"""External servers behind the whole stack: discovered, listed once, served, fallen back on, gone again.
+
+The servers are the tests' fakes, spoken to over real HTTP by a real proxy worker; the clients are the official ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import pendra
+import pytest
+
+from tests.acceptance.stack import MODEL, Stack, eventually, running
+from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model, OllamaServer
+from tests.fakes.serving import serving
+from tests.fakes.vllm_server import VllmServer
+
+CHAT = Model("tinyllama:1b", ("completion", "tools"))  # vLLM has it, too
+BLIND = Model("blind:1b", ("completion",))
+SEER = Model("llava:7b", ("completion", "vision"))
+HELLO = [{"role": "user", "content": "hello"}]
+PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+PICTURE = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "What is this?"},
+            {"type": "image_url", "image_url": {"url": PIXEL}},
+        ],
+    }
+]
+
+
+@dataclass
+class Site:
+    """A stack beside an Ollama and a vLLM. Both have CHAT, and Ollama has the built-in engine's model, too."""
+
+    stack: Stack
+    ollama: OllamaServer
+    vllm: VllmServer
+    api: httpx.Client
+    openai: openai.OpenAI
+    pendra: pendra.Pendra
+    stop_ollama: ExitStack
+
+    def models(self, kind: str = "") -> list[dict]:
+        rows = self.api.get("/api/v1/models", params={"type": kind} if kind else {}).json()
+        return list(rows["data"])
+
+    def ids(self, kind: str = "") -> set[str]:
+        return {row["id"] for row in self.models(kind)}
+
+    def chat(self, model: str, **more: object) -> httpx.Response:
+        body = {"model": model, "messages": HELLO, "max_tokens": 4, **more}
+        return self.api.post("/v1/chat/completions", json=body)
+
+
+@pytest.fixture(scope="module")
+def site(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    ollama = OllamaServer(
+        models=[CHAT, THINKER, EMBEDDER, PAINTER, BLIND, SEER, Model(MODEL)], words=("Hello", " Ollama")
+    )
+    vllm = VllmServer(model=CHAT.name)
+    with ExitStack() as held:
+        ollama_up = held.enter_context(ExitStack())
+        backends = {
+            "OLLAMA_ENDPOINT": ollama_up.enter_context(serving(ollama.app())),
+            "VLLM_ENDPOINT": held.enter_context(serving(vllm.app())),
+            "PENDRA_REFRESH_SECONDS": "0.3",
+        }
+        home = tmp_path_factory.mktemp("backends")
+        stack = held.enter_context(running(Stack(home, models_dir, args=("--slots", "2"), backends=backends)))
+        headers = {"Authorization": f"Bearer {stack.key}"}
+        api = held.enter_context(httpx.Client(base_url=stack.url, headers=headers, timeout=60))
+        openai_client = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0, timeout=60)
+        pendra_client = pendra.Pendra(api_key=stack.key, base_url=stack.url)
+        held.callback(openai_client.close)
+        held.callback(pendra_client.close)
+        made = Site(stack, ollama, vllm, api, openai_client, pendra_client, ollama_up)
+        assert eventually(lambda: SEER.name in made.ids(), 30), made.ids()
+        yield made
+
+
+def test_each_model_is_listed_once_with_what_it_is_for(site: Site) -> None:
+    rows = site.models()
+    assert len(rows) == len({row["id"] for row in rows})
+    kinds = {row["id"]: (row["type"], row["backend"]) for row in rows}
+    assert kinds == {
+        MODEL: ("chat", "pendra"),
+        CHAT.name: ("chat", "ollama"),
+        THINKER.name: ("chat", "ollama"),
+        BLIND.name: ("chat", "ollama"),
+        SEER.name: ("chat", "ollama"),
+        EMBEDDER.name: ("embedding", "ollama"),
+        PAINTER.name: ("image", "ollama"),
+    }
+    assert site.ids("embedding") == {EMBEDDER.name}
+    assert site.ids("image") == {PAINTER.name}
+    assert site.ids("transcription") == set()
+
+
+def test_the_openai_sdk_chats_and_streams(site: Site) -> None:
+    whole = site.openai.chat.completions.create(model=CHAT.name, messages=HELLO)
+    assert whole.choices[0].message.content == "Hello Ollama"
+    assert whole.model == CHAT.name
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens == 11
+    chunks = list(site.openai.chat.completions.create(model=CHAT.name, messages=HELLO, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "Hello Ollama"
+    assert [chunk.usage.prompt_tokens for chunk in chunks if chunk.usage] == [11]
+
+
+def test_the_pendra_sdk_names_the_proxy_worker(site: Site) -> None:
+    reply = site.pendra.chat.completions.create(model=THINKER.name, messages=HELLO)
+    assert reply.pendra is not None
+    assert reply.pendra.worker.id.endswith("-proxy")
+    assert reply.choices[0].message.reasoning_content == "Let me think."
+
+
+def test_the_sdks_embed(site: Site) -> None:
+    reply = site.openai.embeddings.create(model=EMBEDDER.name, input=["a", "bb"])
+    assert [len(row.embedding) for row in reply.data] == [4, 4]
+    assert len(site.pendra.embeddings.create(model=EMBEDDER.name, input="a").data) == 1
+
+
+def test_the_context_length_found_is_injected_and_a_clients_own_wins(site: Site) -> None:
+    site.chat(CHAT.name)
+    site.chat(CHAT.name, options={"num_ctx": 512})
+    asked = [body["options"]["num_ctx"] for body in site.ollama.sent("/api/chat")[-2:]]
+    assert asked == [CHAT.context_length, 512]
+
+
+def test_the_preferred_backend_serves_and_a_pin_goes_past_it(site: Site) -> None:
+    assert "-cpu0" in site.chat(MODEL).headers["x-worker-id"]
+    proxy = site.stack.processes("proxy")[0]["worker_id"]
+    body = {"model": MODEL, "messages": HELLO}
+    pinned = site.api.post("/v1/chat/completions", json=body, headers={"X-Pendra-Worker-Id": proxy})
+    assert pinned.json()["choices"][0]["message"]["content"] == "Hello Ollama"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_before_the_first_token_another_backend_takes_over(site: Site, *, stream: bool) -> None:
+    site.ollama.faults.statuses = [503] * 3
+    reply = site.chat(CHAT.name, stream=stream)
+    assert reply.status_code == 200
+    assert "vLLM" in reply.text
+    assert site.ollama.faults.statuses == []
+
+
+def test_images_reach_a_model_that_sees(site: Site) -> None:
+    reply = site.openai.chat.completions.create(model=SEER.name, messages=PICTURE)
+    assert reply.choices[0].message.content == "Hello Ollama"
+    assert site.ollama.sent("/api/chat")[-1]["messages"][0]["images"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("/v1/embeddings", {"model": CHAT.name, "input": "a"}, EMBEDDER.name),
+        ("/v1/chat/completions", {"model": EMBEDDER.name, "messages": HELLO}, CHAT.name),
+        ("/v1/chat/completions", {"model": BLIND.name, "messages": PICTURE}, SEER.name),
+        ("/v1/chat/completions", {"model": MODEL, "messages": PICTURE}, SEER.name),
+    ],
+)
+def test_what_a_model_cannot_do_is_a_400_that_names_those_that_can(site: Site, path, body, named) -> None:
+    reply = site.api.post(path, json=body)
+    assert reply.status_code == 400, reply.text
+    assert reply.headers["x-pendra-error-code"] in {"wrong_capability", "unsupported_content"}
+    assert named in reply.json()["detail"]
+
+
+def test_a_client_that_goes_away_closes_the_upstream_request(site: Site) -> None:
+    site.ollama.closed.clear()
+    site.ollama.faults.hang_after = 1
+    try:
+        body = {"model": THINKER.name, "messages": HELLO, "stream": True}
+        with site.api.stream("POST", "/v1/chat/completions", json=body) as reply:
+            next(reply.iter_lines())
+        assert site.ollama.closed.wait(10)
+    finally:
+        site.ollama.faults.hang_after = None
+
+
+def test_an_upstream_error_is_ours_with_backend_and_status(site: Site) -> None:
+    site.ollama.faults.statuses = [500] * 9
+    reply = site.chat(THINKER.name)
+    site.ollama.faults.statuses.clear()
+    assert reply.status_code == 502
+    assert "Ollama answered HTTP 500: llama runner process has terminated" in reply.json()["detail"]
+
+
+def test_models_appear_and_vanish(site: Site) -> None:
+    site.ollama.models.append(Model("new:1b"))
+    assert eventually(lambda: "new:1b" in site.ids(), 10)
+    assert site.chat("new:1b").status_code == 200
+    site.ollama.models.pop()
+    assert eventually(lambda: "new:1b" not in site.ids(), 10)
+    assert site.chat("new:1b").status_code == 404
+
+
+def test_pendra_backends_tells_what_the_proxy_found(site: Site) -> None:
+    (node,) = json.loads(site.stack.cli("backends", "--json").stdout)
+    assert node["told_by"].endswith("-proxy")
+    rows = {row["product"]: row for row in node["backends"]}
+    assert (rows["ollama"]["state"], rows["ollama"]["version"]) == ("found", site.ollama.version)
+    assert {model["id"] for model in rows["vllm"]["models"]} == {CHAT.name}
+    assert {row["state"] for name, row in rows.items() if name not in {"ollama", "vllm"}} <= {"off"}
+
+
+def test_pendra_status_shows_the_proxy(site: Site) -> None:
+    (row,) = site.stack.processes("proxy")
+    assert row["device"] == "proxy"
+    assert CHAT.name in row["models"]
+
+
+def test_a_server_that_ends_is_withdrawn_and_what_others_have_stays(site: Site) -> None:
+    """Last in this file: the server does not come back."""
+    site.stop_ollama.close()
+    assert eventually(lambda: site.ids() == {MODEL, CHAT.name}, 10), site.ids()
+    assert {row["id"]: row["backend"] for row in site.models()}[CHAT.name] == "vllm"
+    assert "vLLM" in site.chat(CHAT.name).text
+    assert site.chat(THINKER.name).status_code == 404
+    (node,) = json.loads(site.stack.cli("backends", "--json").stdout)
+    rows = {row["product"]: row for row in node["backends"]}
+    assert rows["ollama"]["state"] == "missing"
+    assert "refused" in rows["ollama"]["why"]
