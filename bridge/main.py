@@ -60,7 +60,8 @@ class Bridge:
         self.grace_s = settings.grace_seconds
         self.bridge_id = settings.worker_id
         fleet_keys = settings.fleet_keys()
-        self.session = Session(self.bridge_id, Opener(*fleet_keys), limits=limits_of(settings))
+        limits, order = limits_of(settings), settings.backend_order
+        self.session = Session(self.bridge_id, Opener(*fleet_keys), limits=limits, order=order)
         self._client = connect_async(settings.redis_url)
         sealer = Sealer(fleet_keys[0])
         self._registry = Registry(self._client, self.bridge_id, sealer, Opener(*fleet_keys))

@@ -47,6 +47,7 @@ from tasks.errors import PendraError
 from tasks.events import Envelope
 from tasks.logs import event
 from tasks.sealing import Opener
+from tasks.settings_values import BACKENDS
 
 log = logging.getLogger("pendra.bridge")
 
@@ -55,7 +56,10 @@ REFUSED_RETRY_S = 0.5
 
 
 class Session:
-    """One bridge. `bridge_id` names its channel and stream; `wall` is the clock that deadlines are in."""
+    """One bridge. `bridge_id` names its channel and stream; `wall` is the clock that deadlines are in.
+
+    `order`: backends, the preferred first.
+    """
 
     def __init__(
         self,
@@ -63,9 +67,11 @@ class Session:
         opener: Opener,
         *,
         limits: Limits = Limits(),  # noqa: B008  # frozen
+        order: tuple[str, ...] = BACKENDS,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = Ledger(bridge_id, wall)
+        self._ledger.fleet.order = order
         self._stream = Stream(self._ledger, opener)
         self._watch = Watch(self._ledger)
         self._adoption = Adoption(self._ledger)
