@@ -98,7 +98,7 @@ class JobRecord:
 
     @property
     def private(self) -> bool:
-        return is_private(self.frame.body)
+        return bool(self.frame.kids) or is_private(self.frame.body)
 
     @property
     def last_seq(self) -> int:

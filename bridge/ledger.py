@@ -231,3 +231,4 @@ class Ledger:
 
 def _resume(record: JobRecord) -> Resume:
     return Resume(token_ids=tuple(record.tokens), kid=record.kid, steps=tuple(record.steps))
+            private=record.private,

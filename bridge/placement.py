@@ -58,7 +58,7 @@ class Plan:
 def need_of(frame: JobFrame, kid: str = "", *, resumes: bool = False) -> Need:
     """`kid`: the key that a private reply was begun under; only a worker that holds this one can go on with it."""
     sealed = frame.body.get(ENVELOPE)
-    kids = _kids(sealed) if isinstance(sealed, dict) else frozenset[str]()
+    kids = frozenset(frame.kids) or (_kids(sealed) if isinstance(sealed, dict) else frozenset[str]())
     kids = frozenset({kid}) if kid else kids
     kind = JobKind.CHAT if frame.kind is JobKind.COMPLETION else frame.kind  # they share their workers
     images = shows_images(frame.kind, frame.body)

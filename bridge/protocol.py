@@ -77,7 +77,8 @@ class JobFrame(Frame):
 
     `tenant` is an opaque name of the API key (fair share); `priority` batch goes after interactive, until it has
     waited for 30 s; `deadline` is when an answer is of no more use; `pin` demands one worker; `affinity` is an opaque
-    token: equal tokens should meet the same KV cache. `blobs` names binary parts that follow as `blob` frames.
+    token: equal tokens should meet the same KV cache. `blobs` names binary parts that follow as `blob` frames. `kids`
+    are those of a sealed body: only a worker that holds one of these keys may run it.
     """
 
     type: Literal["job"] = "job"
@@ -94,6 +95,7 @@ class JobFrame(Frame):
     affinity: str | None = None
     labels: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
+    kids: tuple[str, ...] = ()
 
 
 class Cancel(Frame):

@@ -19,6 +19,7 @@ from tasks.settings import Settings
 from worker import devices
 from worker.backends.external.discovery import all_off
 from worker.children import ChildSpec
+from worker.private import keys as workload_keys
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # listened on → what this machine dials
 
@@ -73,6 +74,7 @@ def whole_stack(
 
     if settings.fleet_key is None:
         fleet_key_file.ensure(settings.fleet_key_path)
+    workload_keys.ensure(settings.workload_key_file)
     settings.fleet_keys()  # a bad key is told here, not in five logs
     shares = devices.plan(devices.probe(), workers)
     server = embedded_redis.prepare(settings.home) if own_redis else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import redis
     import redis.asyncio as aredis
@@ -112,12 +112,25 @@ class WorkerScripts:
         reply = cast("Sequence[bytes]", self._claim(keys=names, args=[job_id, attempt, worker_id, _CREDITS]))
         self._publish_text = lua("publish")
 
-    def publish(self, pipe: redis.client.Pipeline, guard: Guard, bridge_id: str, data: bytes) -> None:
-        """Queue on `pipe`; the result is a `Published`. What was refused is in no stream and on no channel."""
+    def publish(
+        self,
+        pipe: redis.client.Pipeline,
+        guard: Guard,
+        bridge_id: str,
+        data: bytes,
+        pieces: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
+        """Queue on `pipe`; the result is a `Published`. What was refused is nowhere in Redis.
+
+        `pieces` of a large reply are laid down with it (`tasks.blobs`).
+        """
         names = [keys.job(guard.job_id), keys.private_reply(guard.reply_id), keys.replay(bridge_id)]
+        names += [keys.events(bridge_id), keys.reply(guard.job_id)]
         args: list[Any] = [guard.job_id, guard.attempt, guard.first, guard.after]
-        args += [keys.PRIVATE_TTL_S, keys.REPLAY_MAXLEN, data]
-        pipe.eval(self._publish_text, 4, *names, keys.events(bridge_id), *args)
+        args += [keys.PRIVATE_TTL_S, keys.REPLAY_MAXLEN, data, keys.REPLAY_TTL_S]
+        for field, piece in pieces:
+            args += [field, piece]
+        pipe.eval(self._publish_text, len(names), *names, *args)
         return Claim(reply[0].decode()), reply[1] if len(reply) > 1 else b""
 
     def release(

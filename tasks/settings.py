@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     fleet_key_old: Annotated[SecretStr, BeforeValidator(values.fleet_key_list)] | None = _setting(
         "PENDRA_FLEET_KEY_OLD", "fleet keys that are still opened, joined by commas"
     )
+    workload_key_file: Folder = _setting(
+        "PENDRA_WORKLOAD_KEY_FILE",
+        "a file, as `pendra keys rotate` makes it",
+        default_factory=lambda data: data.get("home", default_home()) / "workload-key",
+    )  # only workers read it; no setting holds the key itself
     preload: Annotated[tuple[str, ...], BeforeValidator(values.preload_ids)] = _setting(
         "PENDRA_PRELOAD", "model ids joined by commas, or a JSON array of them", ()
     )
@@ -150,10 +155,10 @@ class Settings(BaseSettings):
         Raises ConfigError, saying how to make one, when there is none.
         """
         old = self.fleet_key_old.get_secret_value().split(",") if self.fleet_key_old else []
-        return tuple(FleetKey.from_base64(key) for key in [self._fleet_key(), *old])
+        return tuple(FleetKey.from_base64(key) for key in [*self._fleet_keys(), *old])
 
-    def _fleet_key(self) -> str:
-        return self.fleet_key.get_secret_value() if self.fleet_key else fleet_key_file.read(self.fleet_key_path)
+    def _fleet_keys(self) -> tuple[str, ...]:
+        return (self.fleet_key.get_secret_value(),) if self.fleet_key else fleet_key_file.read(self.fleet_key_path)
 
     @classmethod
     def settings_customise_sources(  # the unused ones are pydantic's own, replaced by ours

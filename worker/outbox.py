@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from tasks.scripts import Guard, Published
 from worker.spill import Laid
 
 
@@ -20,7 +21,8 @@ class Batch:
 
     `blobs` are large replies, written before it.
 
-    `settle` is called once, when the message is out or given up.
+    `settle` is called once, when the message is out or given up. A `guard` is what a private job's message must meet;
+    `refused` is called when it does not.
     """
 
     bridge_id: str
@@ -28,6 +30,8 @@ class Batch:
     releases: tuple[tuple[str, int], ...] = ()
     settle: tuple[Callable[[], None], ...] = ()
     blobs: tuple[Laid, ...] = ()
+    guard: Guard | None = None
+    refused: Callable[[Published], None] = lambda _: None
 
     @property
     def size(self) -> int:

@@ -32,6 +32,7 @@ from worker.capacity import MAX_SLOTS, slots_from_memory
 from worker.control import Control, Restore, Unload
 from worker.engine.api import EngineStats
 from worker.heartbeat import Heartbeat
+from worker.private.keys import Keyring
 from worker.publisher import Publisher
 from worker.running import Running
 from worker.serve import JobServer, Server
@@ -78,13 +79,20 @@ class Process:
         self._changing = threading.Lock()  # else an older look at the models could be the last one told
         fleet_keys = settings.fleet_keys()
         self._client = connect(settings.redis_url)
+        self._keyring = Keyring(settings.workload_key_file)
         self.running = Running(self._busy_changed)
         self.publisher = Publisher(
             self._client, self.worker_id, Sealer(fleet_keys[0]), worker_name=settings.worker_name
         )
         self.runtime = make_runtime(settings, slots, self.publisher, self.changed)
         self._server = Server(
-            self._client, self.worker_id, Opener(*fleet_keys), self.publisher, self.runtime, self.running
+            self._client,
+            self.worker_id,
+            Opener(*fleet_keys),
+            self.publisher,
+            self.runtime,
+            self.running,
+            self._keyring,
         )
         self.heartbeat = Heartbeat(self._client, self.info, self.running.keys, self.publisher.resend)
         self._control = Control(
@@ -177,7 +185,7 @@ class Process:
 
     def info(self) -> WorkerInfo:
         """What the heartbeat says of us."""
-        settings = self.settings
+        settings, workload_keys = self.settings, self._keyring.live()
         return WorkerInfo(
             worker_id=self.worker_id,
             epoch=self._epoch,
@@ -192,6 +200,8 @@ class Process:
             draining=self._draining,
             started_at=self._started_at,
             log=str(settings.log_file) if settings.log_file else None,
+            kids=tuple(key.kid for key in workload_keys),
+            public_keys=tuple(key.public_base64 for key in workload_keys),
         )
 
     def _pulse(self) -> Pulse:

@@ -28,7 +28,7 @@ from tasks.contract import TERMINAL, Event, Failed, Job
 from tasks.events import pack
 from tasks.logs import event, where
 from tasks.redis_client import retryable
-from tasks.scripts import WorkerScripts
+from tasks.scripts import Published, WorkerScripts
 from tasks.sealing import Sealer
 from worker.outbox import Batch, Outbox
 from worker.reply import JobReply
@@ -43,6 +43,8 @@ _IDLE_S = 1.0
 _EXPIRE_EVERY_S = keys.REPLAY_TTL_S / 4
 
 Call = Callable[[], None]
+Parcel = tuple[str, JobReply | None]
+"""What leaves as one message: a bridge, and the job when it is private (its message has a guard of its own)."""
 
 
 class Publisher:
@@ -64,8 +66,8 @@ class Publisher:
         self._sealer = sealer
         self._inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._outbox = Outbox(ring_bytes)
-        self._emitted: defaultdict[str, list[Event]] = defaultdict(list)
-        self._ended: defaultdict[str, list[JobReply]] = defaultdict(list)
+        self._emitted: defaultdict[Parcel, list[Event]] = defaultdict(list)
+        self._ended: defaultdict[Parcel, list[JobReply]] = defaultdict(list)
         self._expire_at: dict[str, float] = {}
         self._open: dict[JobReply, None] = {}  # in order; a dict, because looking at one is atomic
         self.emitted = 0
@@ -157,16 +159,17 @@ class Publisher:
 
     def _emit(self, reply: JobReply, item: Event) -> None:
         """Only ever called on the publisher thread, through `_post`."""
-        bridge_id = reply.job.bridge_id
-        self._emitted[bridge_id].append(item)
+        parcel = (reply.job.bridge_id, reply if reply.private else None)
+        self._emitted[parcel].append(item)
         self.emitted += 1
         if isinstance(item, TERMINAL):
-            self._ended[bridge_id].append(reply)
+            self._ended[parcel].append(reply)
 
     def _enclose(self) -> None:
-        """What was emitted becomes one batch per bridge."""
-        for bridge_id, items in self._emitted.items():
-            ended = self._ended.pop(bridge_id, [])
+        """What was emitted becomes one batch per bridge, and one per private job."""
+        for parcel, items in self._emitted.items():
+            bridge_id, private = parcel
+            ended = self._ended.pop(parcel, [])
             told = [spilled(item, self._sealer) for item in items]
             batch = Batch(
                 bridge_id,
@@ -174,6 +177,8 @@ class Publisher:
                 blobs=tuple(laid for _, laid in told if laid is not None),
                 releases=tuple((reply.job.job_id, reply.job.attempt) for reply in ended),
                 settle=tuple(partial(self._settle, reply) for reply in ended),
+                guard=private.guard(items) if private else None,
+                refused=private.refused if private else _nobody,
             )
             self._overflow(self._outbox.put(batch))
         self._emitted.clear()
@@ -225,7 +230,10 @@ class Publisher:
         """One round trip. Returns how many batches, from the first, are done. Raises redis.RedisError."""
         pipe = self._client.pipeline(transaction=False)
         ends = []
+        guarded: dict[int, Batch] = {}
         for batch in batches:
+            if batch.guard is not None:
+                guarded[len(pipe)] = batch
             self._queue(pipe, batch)
             ends.append(len(pipe))
         results = pipe.execute(raise_on_error=False)
@@ -236,21 +244,30 @@ class Publisher:
                     self._back_off(result)
                     return done
                 event(_LOG, logging.ERROR, "publisher.rejected", error=type(result).__name__, batches=1)
+            elif index in guarded and (verdict := Published(result)) < Published.BEFORE:
+                guarded[index].refused(verdict)
         return len(batches)
 
     def _queue(self, pipe: redis.client.Pipeline, batch: Batch) -> None:
-        for laid in batch.blobs:
-            pipe.hset(laid.key, mapping=laid.pieces)  # type: ignore[arg-type]  # redis' types know no bytes
-            pipe.expire(laid.key, keys.REPLAY_TTL_S)
         stream = keys.replay(batch.bridge_id)
-        pipe.xadd(stream, {"b": batch.data}, maxlen=keys.REPLAY_MAXLEN, approximate=True)
-        pipe.publish(keys.events(batch.bridge_id), batch.data)
+        if batch.guard is not None:
+            pieces = (piece for laid in batch.blobs for piece in laid.pieces.items())
+            self._scripts.publish(pipe, batch.guard, batch.bridge_id, batch.data, pieces)
+        else:
+            self._queue_freely(pipe, stream, batch)
         for job_id, attempt in batch.releases:
             self._scripts.release(job_id, attempt, pipe, worker_id=self._worker_id)
         now = time.monotonic()
         if now >= self._expire_at.get(stream, 0.0):
             self._expire_at[stream] = now + _EXPIRE_EVERY_S
             pipe.expire(stream, keys.REPLAY_TTL_S)
+
+    def _queue_freely(self, pipe: redis.client.Pipeline, stream: str, batch: Batch) -> None:
+        for laid in batch.blobs:
+            pipe.hset(laid.key, mapping=laid.pieces)  # type: ignore[arg-type]  # redis' types know no bytes
+            pipe.expire(laid.key, keys.REPLAY_TTL_S)
+        pipe.xadd(stream, {"b": batch.data}, maxlen=keys.REPLAY_MAXLEN, approximate=True)
+        pipe.publish(keys.events(batch.bridge_id), batch.data)
 
     def _back_off(self, exc: Exception) -> None:
         self._delay = min(max(self._delay * 2, _BACKOFF_S[0]), _BACKOFF_S[1])
@@ -264,6 +281,10 @@ class Publisher:
         if self._delay:
             event(_LOG, logging.INFO, "publisher.back")
         self._delay = self._retry_at = 0.0
+
+
+def _nobody(_why: Published) -> None:
+    """Nobody is told: only what has a guard is ever refused."""
 
 
 def encodable(item: Event) -> Event:

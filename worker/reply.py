@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tasks.contract import Chunk, Claimed, Event, Failed, Finished, Job, Notice, Progress, Timing, Usage
-from tasks.errors import PendraError, SealError, UnavailableError, WorkerError
+from tasks.errors import PendraError, PrivateReplyError, SealError, UnavailableError, WorkerError
+from tasks.logs import event
+from tasks.private import is_private
+from tasks.scripts import Guard, Published
+from worker.private.frames import SealedFrame
 
+_LOG = logging.getLogger("pendra.worker")
 _RETRYABLE = (WorkerError, UnavailableError, SealError)
 
 
@@ -38,6 +44,11 @@ class JobReply:
         self._closed = False
         self._settled = threading.Event()
         self.stage = ""  # of the last `progress`
+        self.private = job.private or is_private(job.body)
+        self.stop: Callable[[], None] = lambda: None
+        """Ends the work when it turns out that nobody takes its events any more."""
+        self._reply_id = ""
+        self._framed = 0  # sealed frames in the events so far; publisher thread only
 
     @property
     def closed(self) -> bool:
@@ -57,17 +68,51 @@ class JobReply:
         self.stage = ""
         return self._send(lambda seq: Chunk(**self._at(seq), data=data, tokens=tokens))
 
+    def sealed_with(self, reply_id: str, first_frame: int) -> None:
+        """A private job: before its first frame."""
+        self._reply_id, self._framed = reply_id, first_frame
+
+    def frame(self, seal: Callable[[], SealedFrame]) -> bool:
+        """One frame of a private stream; `seal` runs on the publisher thread, when it is the frame's turn."""
+        self.stage = ""
+        return self._send(lambda seq: self._frame_event(seq, seal()))
+
+    def _frame_event(self, seq: int, frame: SealedFrame) -> Chunk:
+        tokens = () if frame.continuable else None
+        return Chunk(
+            **self._at(seq), data=frame.data, tokens=tokens, kid=frame.kid, step=frame.step, whole=frame.whole
+        )
+
+    def guard(self, events: Sequence[Event]) -> Guard:
+        """What these events, the next of a private job, must meet to be published. Publisher thread."""
+        first = self._framed
+        self._framed += sum(map(_holds_frame, events))
+        return Guard(self.job.job_id, self.job.attempt, self._reply_id, first, self._framed)
+
+    def refused(self, why: Published) -> None:
+        """Events of a private job were not published: it is somebody else's now, or must not go on. Any thread."""
+        if self._settled.is_set():  # said once more, after a lost connection
+            return
+        event(_LOG, logging.WARNING, "job.fenced", job_id=self.job.job_id, attempt=self.job.attempt, why=why.name)
+        if why is Published.OUT_OF_ORDER:
+            self.fail(PrivateReplyError("a part of this private reply was lost; to go on would not be safe"))
+        self.stop()
+
     def finish(
         self,
-        data: str | None = None,
+        data: str | Callable[[], str] | None = None,
         *,
         usage: Usage = Usage(),  # noqa: B008  # frozen
         timing: Timing = Timing(),  # noqa: B008  # frozen
         notice: Notice | None = None,
     ) -> bool:
-        """The job ended well; `data` is the whole reply of a job that does not stream."""
+        """The job ended well; `data` is the whole reply of a job that does not stream.
+
+        What makes it instead is called on the publisher thread.
+        """
+        said: dict[str, Any] = {"usage": usage, "timing": timing, "notice": notice}
         return self._send(
-            lambda seq: Finished(**self._at(seq), data=data, usage=usage, timing=timing, notice=notice), last=True
+            lambda seq: Finished(**self._at(seq), data=data() if callable(data) else data, **said), last=True
         )
 
     def fail(self, error: PendraError) -> bool:
@@ -107,3 +152,8 @@ class JobReply:
 
     def _at(self, seq: int) -> dict[str, Any]:
         return {"job_id": self.job.job_id, "attempt": self.job.attempt, "seq": seq}
+
+
+def _holds_frame(item: Event) -> bool:
+    """Whether this event of a private job carries a sealed frame; each carries at most one."""
+    return isinstance(item, Chunk) or (isinstance(item, Finished) and item.data is not None)

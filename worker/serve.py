@@ -24,6 +24,9 @@ from tasks.scripts import Claim, WorkerScripts
 from tasks.sealing import Opener, payload_aad
 from worker.backends.base import CancelToken, Reply
 from worker.parts import Parts
+from worker.private.jobs import PrivateJobs
+from worker.private.keys import Keyring
+from worker.private.veil import veiled
 from worker.publisher import Publisher
 from worker.reply import JobReply
 from worker.running import Running
@@ -49,6 +52,7 @@ class Server:
         publisher: Publisher,
         runtime: JobServer,
         running: Running,
+        keyring: Keyring,
     ) -> None:
         self._client = client
         self._scripts = WorkerScripts(client)
@@ -58,6 +62,7 @@ class Server:
         self._runtime = runtime
         self._running = running
         self._parts = Parts(client, opener)
+        self._private = PrivateJobs(client, keyring)
 
     def serve(self, job_id: str, attempt: int) -> None:
         token = self._running.enter(job_id, attempt)
@@ -99,6 +104,7 @@ class Server:
             self._refuse(job_id, attempt, exc)
             return
         reply = self._publisher.open(job)
+        reply.stop = token.cancel
         reply.claimed()
         event(_LOG, logging.INFO, "job.started", job_id=job_id, attempt=attempt, model=job.model, kind=job.kind)
         outcome = self._attempt(job, reply, token)
@@ -109,9 +115,9 @@ class Server:
     def _attempt(self, job: Job, reply: JobReply, token: CancelToken) -> str:
         """Run it; what it raises becomes its terminal event. Returns a word for the log."""
         try:
-            self._runtime.serve(self._parts.attached(job), reply, token)
+            self._hand_on(self._parts.attached(job), reply, token)
         except PendraError as exc:
-            reply.fail(exc)
+            reply.fail(veiled(exc) if reply.private else exc)
             return exc.code
         except Exception as exc:  # noqa: BLE001  # its words may quote the prompt, so only its place is told
             event(_LOG, logging.ERROR, "job.crashed", job_id=job.job_id, error=type(exc).__name__, at=where(exc))
@@ -122,6 +128,13 @@ class Server:
             reply.fail(WorkerError("the worker ended this request without an answer"))
             return "unanswered"
         return "answered"
+
+    def _hand_on(self, job: Job, reply: JobReply, token: CancelToken) -> None:
+        if reply.private:
+            opened, sealed_reply = self._private.open(job, reply)
+            self._runtime.serve(opened, sealed_reply, token)
+        else:
+            self._runtime.serve(job, reply, token)
 
     def _unseal(self, job_id: str, payload: bytes) -> Job:
         """Raises SealError, or WorkerError for a job of a contract this build does not speak."""

@@ -48,6 +48,7 @@ def command(*, key_file: Any, non_interactive: bool, force: bool, **flags: str |
     after = load_settings()
     click.echo(f"wrote {path}" + (f": {', '.join(answers)}" if answers else " (nothing new)"))
     _make_fleet_key(after)
+    _make_workload_key(after)
     click.echo(
         next_steps(
             has_key=after.gpu_worker_private_key is not None,
@@ -123,3 +124,11 @@ def _make_fleet_key(settings: Settings) -> None:
     else:
         fleet_key_file.read(settings.fleet_key_path)
         click.echo(f"kept the fleet key {settings.fleet_key_path}")
+
+
+def _make_workload_key(settings: Settings) -> None:
+    from worker.private import keys
+
+    made = keys.ensure(settings.workload_key_file)
+    keys.load(settings.workload_key_file)
+    click.echo(f"{'made' if made else 'kept'} the private-inference key {settings.workload_key_file}")

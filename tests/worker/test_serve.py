@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ from tasks.errors import BadRequestError, WorkerError
 from tasks.events import open_event, unpack
 from tasks.redis_client import connect
 from tasks.sealing import FleetKey, Opener, Sealer, payload_aad
+from worker.private.keys import Keyring
 from worker.publisher import Publisher
 from worker.running import Running
 from worker.serve import Server
@@ -28,10 +30,11 @@ class World:
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
         self.running = Running()
+        self.keyring = Keyring(Path("/nonexistent"))
         self.does: Callable = lambda _job, reply, _cancel: reply.finish("{}")
         self.publisher = Publisher(client, "w", Sealer(KEY))
         self.publisher.start()
-        self.server = Server(client, "w", Opener(KEY), self.publisher, self, self.running)
+        self.server = Server(client, "w", Opener(KEY), self.publisher, self, self.running, self.keyring)
 
     def serve(self, job, reply, cancel):
         """What the server takes for its runtime."""
