@@ -54,3 +54,13 @@ def test_secrets_come_from_the_environment_only(compose):
 def test_the_image_it_builds_is_described(compose):
     build = compose["services"]["worker"]["build"]
     assert (ROOT / build["context"] / build["dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-cpu"])
+def test_workers_reach_the_servers_of_their_host(compose, name):
+    service = compose["services"][name]
+    assert "host.docker.internal:host-gateway" in service["extra_hosts"]
+    assert {"OLLAMA_ENDPOINT", "VLLM_ENDPOINT", "LMSTUDIO_ENDPOINT", "SPEACHES_ENDPOINT"} <= set(
+        service["environment"]
+    )
+    assert "PENDRA_REDIS_URL" in service["environment"]
