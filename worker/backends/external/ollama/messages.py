@@ -1,7 +1,6 @@
 """OpenAI's messages and tools as Ollama's `/api/chat` takes them (api/types.go, openai/openai.go). Pure.
 
-One message stays one message: texts are joined by newlines, pictures go to `images` as base64. Pictures behind an
-address are refused: fetching whatever a client names would let it reach into the network that this worker stands in.
+One message stays one message: texts are joined by newlines, pictures go to `images` as base64.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Any
 
 from tasks.contract import JsonObject
 from tasks.errors import BadRequestError
+from worker.backends.external.pictures import UNSUPPORTED_CONTENT, address_of, refuse_address
 
-UNSUPPORTED_CONTENT = "unsupported_content"
 _ROLES = {
     "system": "system",
     "developer": "system",
@@ -136,8 +135,7 @@ def _content(content: Any, where: str) -> tuple[str, list[str]]:
 def _media(part: Any, kind: Any, where: str) -> str:
     """A picture, or a recording (Ollama takes both as `images`), as plain base64."""
     if kind in ("image_url", "input_image"):
-        image = part.get("image_url")
-        return _picture(image.get("url") if isinstance(image, dict) else image, where)
+        return _picture(address_of(part), where)
     if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
         return _base64(part["input_audio"].get("data"), where)
     if kind in ("video_url", "video", "file", "input_file", "audio_url"):
@@ -146,13 +144,7 @@ def _media(part: Any, kind: Any, where: str) -> str:
 
 
 def _picture(url: Any, where: str) -> str:
-    if isinstance(url, str) and url[:8].lower().startswith(("http://", "https://")):
-        raise _bad(
-            where,
-            "is an image behind an address; this worker fetches none: send the image itself as "
-            "data:image/png;base64,…",
-            UNSUPPORTED_CONTENT,
-        )
+    refuse_address(url, where)
     head = _DATA_URL.match(url) if isinstance(url, str) else None
     if head is None:
         raise _bad(where, "must hold the image as a data URL: data:image/png;base64,…", UNSUPPORTED_CONTENT)

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.fakes.ollama_server import OllamaServer
 from tests.fakes.serving import serving
+from tests.fakes.stage import Stage
 from tests.worker.backends.external.asking import http_client
 from tests.worker.backends.external.ollama.asking import Asker
 from worker.backends.external.product import Found, ProductName
-
-
-class Stage:
-    """An ASGI app that is another one."""
-
-    app: Any = None
-    url: str = ""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await self.app(scope, receive, send)
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ def test_pictures_and_recordings_go_as_plain_base64(part: dict[str, Any]):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        (image("http://169.254.169.254/latest"), "fetches none"),
-        (image("HTTPS://example.org/x.png"), "fetches none"),
+        (image("http://169.254.169.254/latest"), "none is fetched"),
+        (image("HTTPS://example.org/x.png"), "none is fetched"),
         (image("file:///etc/passwd"), "data URL"),
         (image("data:image/png;base64,not base64!"), "base64"),
         (image("data:image/png;base64,"), "base64"),
