@@ -48,7 +48,7 @@ from tasks.sealing import Sealer, payload_aad
 
 log = logging.getLogger("pendra.bridge.dispatch")
 
-RETRIES_S = (0.1, 0.5, 1.0, 2.0, 4.0)  # for what must not be lost to a short outage: releases and cancels
+RETRIES_S = (0.1, 0.25, *[0.5] * 16)  # for what must not be lost to a short outage: releases and cancels
 
 CONNECTIONS = 16  # Redis calls at a time; a burst must neither exhaust the client's pool nor connect a hundred times
 
@@ -70,10 +70,18 @@ class Results(Protocol):
 class Dispatcher:
     """Carries out the session's effects on Redis and Celery. `do` never blocks and never raises."""
 
-    def __init__(self, client: aredis.Redis, app: Any, sealer: Sealer, results: Results, registry: Registry) -> None:
+    def __init__(
+        self,
+        client: aredis.Redis,
+        app: Any,
+        sealer: Sealer,
+        results: Results,
+        registry: Registry,
+        scripts: BridgeScripts | None = None,
+    ) -> None:
         self._client = client
         self._registry = registry
-        self._scripts = BridgeScripts(client)
+        self._scripts = scripts or BridgeScripts(client)
         self._app = app
         self._sealer = sealer
         self._results = results
@@ -174,6 +182,8 @@ class Dispatcher:
 
     async def _acquire(self, effect: Acquire) -> None:
         job = effect.job
+        if noting := self._last.get(f"open:{job.job_id}"):
+            await asyncio.wait([noting])  # what nobody could go on with must not run
         placement = self._placement(job, effect.candidates)
         try:
             async with self._calls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 
 import redis
 import redis.asyncio as aredis
@@ -18,6 +19,8 @@ log = logging.getLogger("pendra.bridge.lease")
 
 _RENEW_S = keys.BRIDGE_LEASE_S / 3
 _RETRY_S = 0.25
+_AWAY_S = 1.0  # a Redis that was silent for longer may have let the lease of a living bridge lapse
+_NOT_NOW = 2**53  # above every epoch: only look who has it
 
 
 class LeaseLostError(UnavailableError):
@@ -28,31 +31,57 @@ class Lease:
     """`run` until cancelled. `answered` is set once Redis has said anything, `held` while the lease is ours."""
 
     def __init__(self, client: aredis.Redis, bridge_id: str) -> None:
-        self._scripts = BridgeScripts(client)
         self._bridge_id = bridge_id
-        self._key = keys.bridge_lease(bridge_id)
         self._token = secrets.token_hex(8)
+        self.scripts = BridgeScripts(client, bridge_id, self._token)
+        """Those that stop working when the lease is another's."""
+        self._epoch = 0
+        self._asked = 0.0
+        self._patient_until = 0.0
         self.answered = asyncio.Event()
         self.held = asyncio.Event()
 
     async def run(self) -> None:
         """Take the lease, waiting for it if need be, and keep it. Raises LeaseLostError.
 
-        A Redis that is away takes it from nobody: when it is back without its data, the first to ask has it.
+        A Redis that was away or has lost its data takes it from nobody: who waits for it gives its holder the time
+        of a lease to ask first.
         """
         while True:
             try:
-                ours = await self._scripts.hold(self._key, self._token, keys.BRIDGE_LEASE_S)
+                ours = await self._ask()
             except (redis.RedisError, OSError):
                 await asyncio.sleep(_RETRY_S)
                 continue
             self._judge(ours=ours)
             await asyncio.sleep(_RENEW_S if ours else _RETRY_S)
 
+    async def _ask(self) -> bool:
+        ours, epoch = await self.scripts.hold(
+            self._bridge_id, self._token, keys.BRIDGE_LEASE_S, known=self._known(time.monotonic())
+        )
+        self._asked = time.monotonic()
+        if self._waits and epoch < self._epoch:
+            self._patient_until = self._asked + keys.BRIDGE_LEASE_S
+        self._epoch = epoch
+        return ours
+
+    @property
+    def _waits(self) -> bool:
+        return self.answered.is_set() and not self.held.is_set()
+
+    def _known(self, now: float) -> int:
+        """Of which epoch to speak: below it a free lease is not taken."""
+        if not self._waits:
+            return 0
+        if now - self._asked > _AWAY_S:
+            self._patient_until = now + keys.BRIDGE_LEASE_S
+        return _NOT_NOW if now < self._patient_until else self._epoch
+
     async def give_back(self) -> None:
         """So that a successor need not wait. Raises redis.RedisError."""
         if self.held.is_set():
-            await self._scripts.hold(self._key, self._token, 0)
+            await self.scripts.hold(self._bridge_id, self._token, 0)
 
     def _judge(self, *, ours: bool) -> None:
         if not ours and self.held.is_set():

@@ -65,8 +65,9 @@ class Bridge:
         self._client = connect_async(settings.redis_url)
         sealer = Sealer(fleet_keys[0])
         self._registry = Registry(self._client, self.bridge_id, sealer, Opener(*fleet_keys))
-        self.dispatcher = Dispatcher(self._client, make_app(settings.redis_url), sealer, self, self._registry)
         self.lease = Lease(self._client, self.bridge_id)
+        app, scripts = make_app(settings.redis_url), self.lease.scripts
+        self.dispatcher = Dispatcher(self._client, app, sealer, self, self._registry, scripts)
         self._healed = asyncio.Event()
         self.relay = Relay(self._client, self.bridge_id, self)
         self.installs = InstallWatch(self._client, self)
@@ -199,6 +200,9 @@ class Bridge:
 
     def fleet_news(self, news: WorkerInfo | Gone) -> None:
         self.apply(self.session.fleet_news(news, time.monotonic()))
+
+    def pong(self) -> None:
+        self.session.pong(time.monotonic())
 
     def redis_lost(self) -> None:
         self.session.redis_lost(time.monotonic())

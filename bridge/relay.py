@@ -5,7 +5,7 @@ reconnected), a ping of our own that does not come back, a hole in a job's seq (
 reading the replay stream again from the last place known to be safe; the session drops what it has already.
 
 The safe place: with every ping the newest id of the stream is noted. When ping n is back, everything up to the id
-noted with ping n-1 (PING_S earlier) had been published before it, and so was received.
+noted with ping n-4 (LOST_S earlier) had been published before it, and so was received.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from tasks.redis_client import retryable
 
 log = logging.getLogger("pendra.bridge.relay")
 
-PING_S = 2.0
+PING_S = 0.5
+LOST_S = 2.0  # a ping that is not back by then
 PAGE = 200
+_BACKLOG = round(LOST_S / PING_S)
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _PING = b"ping:"  # no event batch begins like this: MessagePack arrays start at 0x90
 _START = b"0-0"
@@ -39,6 +41,7 @@ class Sink(Protocol):
 
     def batch(self, data: bytes) -> None: ...
     def fleet_news(self, news: WorkerInfo | Gone) -> None: ...
+    def pong(self) -> None: ...
     def redis_lost(self) -> None: ...
     def redis_back(self, *, data_lost: bool) -> None: ...
     def heal_started(self) -> None: ...
@@ -52,10 +55,9 @@ class SubscriptionLostError(redis.ConnectionError):
 class Relay:
     """Runs until cancelled; survives every failure of Redis. `subscribed` is set while messages can arrive."""
 
-    def __init__(self, client: aredis.Redis, bridge_id: str, sink: Sink, *, ping_s: float = PING_S) -> None:
+    def __init__(self, client: aredis.Redis, bridge_id: str, sink: Sink) -> None:
         self._client = client
         self._sink = sink
-        self._ping_s = ping_s
         self._channel = keys.events(bridge_id).encode()
         self._fleet = keys.FLEET.encode()
         self._stream = keys.replay(bridge_id)
@@ -91,6 +93,7 @@ class Relay:
     async def _session(self) -> None:
         """Until the connection or its health is lost. Raises redis.RedisError or OSError."""
         self._noted.clear()
+        self._pongs = self._pings
         async with self._client.pubsub() as pubsub:
             await pubsub.subscribe(self._channel, self._fleet)
             tasks = [asyncio.ensure_future(work) for work in (self._listen(pubsub), self._ping(), self._heal())]
@@ -156,17 +159,16 @@ class Relay:
     # ---------------------------------------------------------------- health
 
     async def _ping(self) -> None:
-        """Raises SubscriptionLostError when a ping is not back by the time of the next."""
+        """Raises SubscriptionLostError when a ping is not back after LOST_S."""
         await self.subscribed.wait()
         while True:
             self._pings += 1
-            number = self._pings
             newest = await self._newest()
-            self._noted.append((number, newest))
-            await self._client.publish(self._channel, self._ping_mark + b"%d" % number)
-            await asyncio.sleep(self._ping_s)
-            if self._pongs < number:
-                raise SubscriptionLostError("our own ping did not come back")
+            self._noted.append((self._pings, newest))
+            await self._client.publish(self._channel, self._ping_mark + b"%d" % self._pings)
+            await asyncio.sleep(PING_S)
+            if self._pings - self._pongs >= _BACKLOG:
+                raise SubscriptionLostError("our own pings do not come back")
 
     async def _newest(self) -> bytes:
         rows = cast("list[tuple[bytes, Any]]", await self._client.xrevrange(self._stream, count=1))
@@ -174,7 +176,8 @@ class Relay:
 
     def _pong(self, number: int) -> None:
         self._pongs = number
-        while len(self._noted) > 1 and self._noted[1][0] <= number:
+        self._sink.pong()
+        while len(self._noted) > _BACKLOG and self._noted[_BACKLOG][0] <= number:
             self._safe = max(self._safe, self._noted.popleft()[1], key=_order)
 
     # ---------------------------------------------------------------- healing

@@ -51,8 +51,8 @@ from tasks.settings_values import BACKENDS
 
 log = logging.getLogger("pendra.bridge")
 
-MAX_REFUSALS = 5
 REFUSED_RETRY_S = 0.5
+MAX_REFUSALS = round(REDIS_GRACE_S / REFUSED_RETRY_S)
 
 
 class Session:
@@ -173,6 +173,10 @@ class Session:
                 event(log, logging.INFO, "worker.joined", worker_id=news.worker_id, slots=news.slots_total)
             self._ledger.fleet.upsert(news, now)
         return self._flush(now)
+
+    def pong(self, now: float) -> None:
+        """Our own ping came back: Redis passes on what is said."""
+        self._watch.heard(now)
 
     def redis_lost(self, now: float) -> None:
         """Redis does not answer: nothing is released, and no lease is judged."""

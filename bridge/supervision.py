@@ -13,6 +13,7 @@ from tasks.keys import WORKER_LEASE_S
 CLAIM_S = 5.0  # a slot is held, so a worker pops the message within milliseconds, or nobody consumes the queue
 SILENT_S = 2 * WORKER_LEASE_S  # after Redis lost its data: how long a running job may stay silent
 REDIS_GRACE_S = 10.0  # how long jobs wait for a Redis that is away
+HEARD_S = 1.25  # a Redis that was silent for longer is not a proof that a worker is
 LATE_TICK_S = 2.0  # a tick this late means that we slept, not the workers
 MAX_LOSSES = 3  # attempts
 MAX_HANDOVERS = 16  # a rolling restart moves a long stream once a worker; beyond that something is wrong

@@ -8,7 +8,7 @@ from bridge import problems
 from bridge.effects import SweepWorker
 from bridge.jobs import JobRecord, JobState
 from bridge.ledger import Ledger
-from bridge.supervision import CLAIM_S, LATE_TICK_S, REDIS_GRACE_S, SILENT_S, Due, Timer, still_due
+from bridge.supervision import CLAIM_S, HEARD_S, LATE_TICK_S, REDIS_GRACE_S, SILENT_S, Due, Timer, still_due
 from tasks.logs import event
 
 log = logging.getLogger("pendra.bridge")
@@ -18,12 +18,13 @@ _PUBLISHING = {JobState.DISPATCHED, JobState.RUNNING, JobState.FENCING}
 
 
 class Watch:
-    """Judges leases only while it could have heard: not while Redis is away, nor after we slept ourselves."""
+    """Judges leases only while it could have heard: not while Redis is away or silent, nor after we slept ourselves."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._down: float | None = None
         self._ticked: float | None = None
+        self._heard = 0.0
 
     @property
     def redis_down(self) -> bool:
@@ -32,6 +33,15 @@ class Watch:
     def redis_gone_for(self, now: float) -> float:
         """Seconds since Redis stopped answering; 0 while it answers."""
         return 0.0 if self._down is None else now - self._down
+
+    def heard(self, now: float) -> None:
+        """Redis has passed something on, so what it does not say is not there. After a silence leases start anew."""
+        if self._silent(now):
+            self._ledger.fleet.renew_all(now)
+        self._heard = now
+
+    def _silent(self, now: float) -> bool:
+        return now - self._heard > HEARD_S
 
     def redis_lost(self, now: float) -> None:
         if self._down is None:
@@ -60,9 +70,9 @@ class Watch:
         if self._ticked is not None and now - self._ticked > LATE_TICK_S:
             self._ledger.fleet.renew_all(now)
         self._ticked = now
-        if self._down is None:
+        if self._down is None and not self._silent(now):
             self._judge_leases(now)
-        elif self.redis_gone_for(now) > REDIS_GRACE_S:
+        if self.redis_gone_for(now) > REDIS_GRACE_S:
             self._fail_waiting(now)
         for timer in self._ledger.timers.pop_due(now):
             record = self._ledger.jobs.open.get(timer.job_id)
@@ -87,6 +97,8 @@ class Watch:
     def _overdue(self, record: JobRecord, due: Due, now: float) -> None:
         if due is Due.DEADLINE:
             self._ledger.fail(record, problems.too_late(running=record.state is JobState.RUNNING), now)
+        elif self._down is None and self._silent(now):
+            self._ledger.timers.set(now + HEARD_S, Timer(record.id, due, record.attempt, record.next_seq))
         elif self._down is None and not (due is Due.UNSEEN and self._ledger.fleet.get(record.worker_id)):
             event(log, logging.WARNING, f"attempt.{due}", job_id=record.id, attempt=record.attempt)
             self._ledger.lose(record, problems.attempt_lost(due, record.worker_id), now)

@@ -41,6 +41,8 @@ _CONNECTION: dict[str, Any] = {
         "health_check_interval": redis_client.HEALTH_CHECK_S,
         # A repeated LPUSH after a timeout would enqueue twice.
         "retry_on_timeout": False,
+        # No copy of what was popped in Redis, so no redelivery after a timeout: the bridge knows better.
+        "ack_emulation": False,
     },
     # Whoever enqueues keeps its own list of what is to be sent (the bridge's scheduler) and must hear at once that
     # it did not work; Celery's default retries for seconds inside the call.

@@ -13,6 +13,7 @@
 | `pendra:events:<bridge>` | channel: event batches (`tasks.events`) | – | worker publisher | bridge relay |
 | `pendra:replay:<bridge>` | stream, field `b`: the same batches, MAXLEN ~ REPLAY_MAXLEN | REPLAY_TTL_S | worker publisher | bridge relay |
 | `pendra:bridge:<bridge>` | string: token of the bridge process that owns the jobs | BRIDGE_LEASE_S | bridge | bridge |
+| `pendra:epoch:<bridge>` | number: how often that token has changed | – | bridge | bridge |
 | `pendra:open:<bridge>` | hash: job id → sealed `bridge.registry.Entry` of an open job | JOB_TTL_S | bridge | the bridge that succeeds it |
 | `pendra:installs:<bridge>` | hash: request id → sealed `bridge.entries.InstallEntry` | INSTALL_TTL_S | bridge | the bridge that succeeds it |
 | `pendra:jobs:<bridge>` | string: `tasks.contract.Overview` JSON, for people | OVERVIEW_TTL_S | bridge | cli |
@@ -75,6 +76,10 @@ def replay(bridge_id: str) -> str:
 
 def bridge_lease(bridge_id: str) -> str:
     return f"{PREFIX}bridge:{bridge_id}"
+
+
+def bridge_epoch(bridge_id: str) -> str:
+    return f"{PREFIX}epoch:{bridge_id}"
 
 
 def open_jobs(bridge_id: str) -> str:

@@ -72,30 +72,39 @@ def lua(name: str) -> str:
 class BridgeScripts:
     """For the bridge (asyncio). Raises redis.RedisError when Redis does not answer."""
 
-    def __init__(self, client: aredis.Redis) -> None:
-        self._acquire = client.register_script(lua("acquire"))
-        self._release = client.register_script(lua("release"))
+    def __init__(self, client: aredis.Redis, bridge_id: str = "", token: str = "") -> None:
+        """`token`: what the bridge's lease says while it is ours. When it says something else, another process owns
+        the jobs, and nothing is acquired or released any more."""
+        self._bridge_id, self._token = bridge_id, token
+        self._acquire = client.register_script(lua("fence") + lua("acquire"))
+        self._release = client.register_script(lua("fence") + lua("release"))
         self._hold = client.register_script(lua("hold"))
 
-    async def hold(self, lease: str, token: str, seconds: float) -> bool:
-        """Take or renew a lease; 0 seconds give it back. False: somebody else holds it."""
-        return bool(await self._hold(keys=[lease], args=[token, int(seconds * 1000)]))
+    async def hold(self, bridge_id: str, token: str, seconds: float, *, known: int = 0) -> tuple[bool, int]:
+        """Take or renew the bridge's lease; 0 seconds give it back. Returns whether it is ours, and its epoch.
+
+        A free one is not taken when its epoch is below `known`: Redis has lost its data, and who held it comes first.
+        """
+        names = [keys.bridge_lease(bridge_id), keys.bridge_epoch(bridge_id)]
+        reply = cast("Sequence[int]", await self._hold(keys=names, args=[token, int(seconds * 1000), known]))
+        return bool(reply[0]), int(reply[1])
 
     async def acquire(self, job: Placement) -> str | None:
         """The worker whose slot the job now holds, or None when every candidate is full or gone."""
-        names = [keys.job(job.job_id)]
+        names = [keys.job(job.job_id), keys.bridge_lease(job.bridge_id)]
         deadline_ms = int(job.deadline * 1000) if job.deadline else 0
         args: list[Any] = [job.job_id, job.attempt, job.payload, job.bridge_id, deadline_ms, keys.JOB_TTL_S]
         for worker_id, slots in job.candidates:
             names += [keys.credits_of(worker_id), keys.worker_lease(worker_id)]
             args += [worker_id, slots]
-        args.append(_CREDITS)
-        taken = cast("bytes", await self._acquire(keys=names, args=args))
-        return taken.decode() or None
+        args += [_CREDITS, self._token]
+        taken = cast("bytes | None", await self._acquire(keys=names, args=args))
+        return taken.decode() or None if taken else None
 
     async def release(self, job_id: str, attempt: int) -> bool:
         """Drop a dispatched job: its slot is free, and a worker that pops its message finds nothing."""
-        return bool(await self._release(keys=[keys.job(job_id)], args=[job_id, attempt, _CREDITS]))
+        names = [keys.job(job_id), keys.bridge_lease(self._bridge_id)]
+        return bool(await self._release(keys=names, args=[job_id, attempt, _CREDITS, "", self._token]))
 
 
 class WorkerScripts:
@@ -140,10 +149,10 @@ class WorkerScripts:
 
         `worker_id`: the caller, whose credit is also taken back when Redis has lost the job.
         """
-        names = [keys.job(job_id), *([keys.credits_of(worker_id)] if worker_id else [])]
-        args: list[Any] = [job_id, attempt, _CREDITS]
+        name = keys.job(job_id)
+        args: list[Any] = [job_id, attempt, _CREDITS, worker_id]
         if pipe is None:
-            self._release(keys=names, args=args)
+            self._release(keys=[name], args=args)
         else:
             # EVAL, not EVALSHA: redis-py would first ask for the script's presence in a round trip of its own
-            pipe.eval(self._release_text, len(names), *names, *args)
+            pipe.eval(self._release_text, 1, name, *args)

@@ -1,4 +1,5 @@
-"""Celery's consumer with two changes: it is back soon after Redis is, and its model queues follow the runtime."""
+"""Celery's consumer with three changes: it survives the loss of Redis, it is back soon after, and its model queues
+follow the runtime."""
 
 from __future__ import annotations
 
@@ -8,11 +9,16 @@ from typing import Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
+from kombu.transport.redis import Channel
 
 from tasks.logs import event
 
 _LOG = logging.getLogger("pendra.consumer")
 _INTERVAL_S = {"interval_start": 0.2, "interval_step": 0.3, "interval_max": 2.0}  # stock: 2, 4 … 30 s
+
+# kombu puts back what was popped and not yet acknowledged when a connection closes. Does it close because Redis is
+# away, that raises on a collected transport and ends the worker. The bridge brings back what nobody claims.
+Channel.do_restore = False
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types

@@ -114,13 +114,15 @@ class Driven:
     def events(self, *events: Event, worker_id: str = "w1") -> list[Effect]:
         return self.do(self.session.events(batch(*events, worker_id=worker_id), self.now))
 
-    def tick(self, seconds: float = 0.0, *beats: WorkerInfo) -> list[Effect]:
-        """Let time pass in ticks of 50 ms; `beats` are the workers that go on beating."""
+    def tick(self, seconds: float = 0.0, *beats: WorkerInfo, silent: bool = False) -> list[Effect]:
+        """Let time pass in ticks of 50 ms; `beats` are the workers that go on beating. `silent`: so is Redis."""
         out: list[Effect] = []
         end = self.now + seconds
         while True:
             for info in beats:
                 out += self.do(self.session.fleet_news(info, self.now))
+            if not silent:
+                self.session.pong(self.now)
             out += self.do(self.session.tick(self.now))
             if self.now >= end:
                 return out

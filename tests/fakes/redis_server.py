@@ -45,6 +45,17 @@ class RedisServer:
         """kill -9, as a crash would."""
         self._stop(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """It answers nobody, and its connections stay open, until `thaw`."""
+        self._tell(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, signum: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(signum)
+
     def _stop(self, signum: int) -> None:
         if self._process is not None:
             self._process.send_signal(signum)
