@@ -34,6 +34,7 @@ from worker.engine.api import EngineStats
 from worker.loop_thread import LoopThread
 
 _LOG = logging.getLogger("pendra.proxy")
+_LEAST_GAP_S = 0.5  # between looks, however many requests find their server gone
 _KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0)
 
 
@@ -63,7 +64,7 @@ class ProxyRuntime:
         self._only = settings.models
         self._refresh_s = settings.refresh_seconds
         known = registry.products() if products is None else products
-        self._discovery = Discovery(known, endpoints_of(settings), settings.backend_order)
+        self._discovery = Discovery(known, endpoints_of(settings), settings.backend_order, self._take_over)
         self._directory = Directory()
         self._reports = self._discovery.reports()
         self._wake = asyncio.Event()
@@ -130,11 +131,11 @@ class ProxyRuntime:
             self._wake.clear()
             try:
                 await self._discovery.tick(self._http)
-                self._take_over()
             except Exception as exc:  # noqa: BLE001  # discovery must go on whatever went wrong
                 event(_LOG, logging.ERROR, "discovery.crashed", error=type(exc).__name__, at=where(exc))
+            await asyncio.sleep(min(_LEAST_GAP_S, self._refresh_s))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._refresh_s):
+                async with asyncio.timeout(max(0.0, self._refresh_s - _LEAST_GAP_S)):
                     await self._wake.wait()
 
     def _take_over(self) -> None:

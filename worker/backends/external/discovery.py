@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 
@@ -24,28 +24,36 @@ _LOG = logging.getLogger("pendra.discovery")
 
 
 class Discovery:
-    """One event loop only. `endpoints`: "" = look for it, `off`, or a URL."""
+    """One event loop only. `endpoints`: "" = look for it, `off`, or a URL. `changed`: called after each look.
+
+    A kind that is slow to answer keeps no other waiting.
+    """
 
     def __init__(
-        self, products: Sequence[Product], endpoints: Mapping[ProductName, str], order: Sequence[str]
+        self,
+        products: Sequence[Product],
+        endpoints: Mapping[ProductName, str],
+        order: Sequence[str],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._products = tuple(products)
         self._endpoints = endpoints
         self._order = order
+        self._changed = changed
         self._presences = {product.name: Presence() for product in products}
 
     async def tick(self, http: httpx.AsyncClient) -> None:
         """Look once for all that are not off. Takes as long as the slowest; never raises."""
         on = [product for product in self._products if self._endpoints[product.name] != OFF]
-        sightings = await asyncio.gather(*(self._look(http, product) for product in on))
-        for product, sighting in zip(on, sightings, strict=True):
-            before = self._presences[product.name]
-            self._presences[product.name] = now = after(before, sighting)
-            _tell(product.name, before, now)
+        await asyncio.gather(*(self._look(http, product) for product in on))
 
-    async def _look(self, http: httpx.AsyncClient, product: Product) -> Seen | Missed:
-        others = [other for other in self._products if other.name != product.name]
-        return await look(http, product, self._endpoints[product.name], others)
+    async def _look(self, http: httpx.AsyncClient, product: Product) -> None:
+        name, others = product.name, [other for other in self._products if other.name != product.name]
+        sighting = await look(http, product, self._endpoints[name], others)
+        before = self._presences[name]
+        self._presences[name] = now = after(before, sighting)
+        _tell(name, before, now)
+        self._changed()
 
     def directory(self, only: Sequence[str] | None = None) -> Directory:
         """What can be served now."""

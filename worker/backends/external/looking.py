@@ -35,14 +35,29 @@ def places(product: Product, endpoint: str) -> tuple[str, ...]:
 async def look(http: httpx.AsyncClient, product: Product, endpoint: str, others: Iterable[Product] = ()) -> Sighting:
     """What is there now. `others` are tried, too, at a configured endpoint that is not the product's."""
     urls = places(product, endpoint)
-    probes = await asyncio.gather(*(_probe(http, product, url) for url in urls))
-    for probe in probes:
-        if isinstance(probe, Found):
-            return await _listed(http, product, probe)
-    missed = [probe for probe in probes if isinstance(probe, Missed)]
+    found, missed = await _first(http, product, urls)
+    if found is not None:
+        return await _listed(http, product, found)
     if endpoint and missed and (stranger := await _who(http, endpoint, others)):
         return Missed(f"{endpoint} is {stranger}, not {LABELS[product.name]}")
     return _together(urls, missed)
+
+
+async def _first(http: httpx.AsyncClient, product: Product, urls: Sequence[str]) -> tuple[Found | None, list[Missed]]:
+    """Who answers at the first place where somebody does; all are asked at once, later ones not waited for."""
+    probes = [asyncio.ensure_future(_probe(http, product, url)) for url in urls]
+    missed: list[Missed] = []
+    try:
+        for probe in probes:
+            seen = await probe
+            if isinstance(seen, Found):
+                return seen, missed
+            missed.append(seen)
+        return None, missed
+    finally:
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
 
 
 async def _probe(http: httpx.AsyncClient, product: Product, url: str) -> Found | Missed:

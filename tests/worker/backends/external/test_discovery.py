@@ -143,6 +143,25 @@ async def test_all_are_asked_at_once() -> None:
     assert len(asked) == 4
 
 
+async def test_who_is_found_does_not_wait_for_who_hangs() -> None:
+    hanging = asyncio.Event()
+
+    class Hanging(HandProduct):
+        async def probe(self, http, url):
+            if url == HOST or self.name is ProductName.VLLM:
+                await hanging.wait()
+            return await super().probe(http, url)
+
+    ollama, vllm = Hanging().put(LOCAL, "m"), Hanging(ProductName.VLLM)
+    told = asyncio.Event()
+    found = Discovery((vllm, ollama), {ollama.name: "", vllm.name: ""}, BACKENDS, told.set)
+    tick = asyncio.create_task(found.tick(None))
+    await asyncio.wait_for(told.wait(), 5)
+    assert [info.id for info in found.directory().infos] == ["m"]
+    hanging.set()
+    await tick
+
+
 async def test_what_is_off_is_not_asked_and_said() -> None:
     product = HandProduct().put(LOCAL, "m")
     found = discovery(product, ollama="off")
