@@ -49,6 +49,7 @@ class Stack:
     port: int = field(default_factory=free_port)
     args: tuple[str, ...] = ()
     keep_env: tuple[str, ...] = ()
+    model: str | None = MODEL
     backends: dict[str, str] = field(default_factory=dict)  # endpoints; those not named are off
     process: subprocess.Popen[str] | None = None
     _redis_url: str | None = None
@@ -77,12 +78,14 @@ class Stack:
 
     def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "ops.cli", "up", "--port", str(self.port), "--model", MODEL, *self.args]
+        argv = [sys.executable, "-m", "ops.cli", "up", "--port", str(self.port), *self.args]
+        argv += ["--model", self.model] if self.model else []
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
                 argv, env=self.env(), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
             )
-        self.await_ready()
+        if self.model:
+            self.await_ready()
 
     def await_ready(self, workers: int = 1) -> None:
         def ready() -> bool:
