@@ -11,6 +11,7 @@ import openai
 import pendra
 import pytest
 
+from tests.acceptance.site import Site, running_site
 from tests.acceptance.stack import Stack, running
 
 HERE = Path(__file__).parent
@@ -37,6 +38,13 @@ def models_dir(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("home")
     with running(Stack(home, models_dir, args=("--workers", "2", "--slots", "8")), workers=2) as up:
+        yield up
+
+
+@pytest.fixture(scope="session")
+def site(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A stack beside external servers."""
+    with running_site(tmp_path_factory.mktemp("site"), models_dir) as up:
         yield up
 
 

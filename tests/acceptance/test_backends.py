@@ -5,87 +5,11 @@ The servers are the tests' fakes, spoken to over real HTTP by a real proxy worke
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-
-import httpx
-import openai
-import pendra
 import pytest
 
-from tests.acceptance.stack import MODEL, Stack, eventually, running
-from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model, OllamaServer
-from tests.fakes.serving import serving
-from tests.fakes.vllm_server import VllmServer
-
-CHAT = Model("tinyllama:1b", ("completion", "tools"))  # vLLM has it, too
-BLIND = Model("blind:1b", ("completion",))
-SEER = Model("llava:7b", ("completion", "vision"))
-HELLO = [{"role": "user", "content": "hello"}]
-PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
-PICTURE = [
-    {
-        "role": "user",
-        "content": [
-            {"type": "text", "text": "What is this?"},
-            {"type": "image_url", "image_url": {"url": PIXEL}},
-        ],
-    }
-]
-
-
-@dataclass
-class Site:
-    """A stack beside an Ollama and a vLLM. Both have CHAT, and Ollama has the built-in engine's model, too."""
-
-    stack: Stack
-    ollama: OllamaServer
-    vllm: VllmServer
-    api: httpx.Client
-    openai: openai.OpenAI
-    pendra: pendra.Pendra
-    stop_ollama: ExitStack
-
-    def models(self, kind: str = "") -> list[dict]:
-        rows = self.api.get("/api/v1/models", params={"type": kind} if kind else {}).json()
-        return list(rows["data"])
-
-    def ids(self, kind: str = "") -> set[str]:
-        return {row["id"] for row in self.models(kind)}
-
-    def chat(self, model: str, **more: object) -> httpx.Response:
-        body = {"model": model, "messages": HELLO, "max_tokens": 4, **more}
-        return self.api.post("/v1/chat/completions", json=body)
-
-
-@pytest.fixture(scope="module")
-def site(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    ollama = OllamaServer(
-        models=[CHAT, THINKER, EMBEDDER, PAINTER, BLIND, SEER, Model(MODEL)], words=("Hello", " Ollama")
-    )
-    vllm = VllmServer(model=CHAT.name)
-    with ExitStack() as held:
-        ollama_up = held.enter_context(ExitStack())
-        backends = {
-            "OLLAMA_ENDPOINT": ollama_up.enter_context(serving(ollama.app())),
-            "VLLM_ENDPOINT": held.enter_context(serving(vllm.app())),
-            "PENDRA_REFRESH_SECONDS": "0.3",
-        }
-        home = tmp_path_factory.mktemp("backends")
-        stack = held.enter_context(running(Stack(home, models_dir, args=("--slots", "2"), backends=backends)))
-        headers = {"Authorization": f"Bearer {stack.key}"}
-        api = held.enter_context(httpx.Client(base_url=stack.url, headers=headers, timeout=60))
-        openai_client = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0, timeout=60)
-        pendra_client = pendra.Pendra(api_key=stack.key, base_url=stack.url)
-        held.callback(openai_client.close)
-        held.callback(pendra_client.close)
-        made = Site(stack, ollama, vllm, api, openai_client, pendra_client, ollama_up)
-        assert eventually(lambda: SEER.name in made.ids(), 30), made.ids()
-        yield made
+from tests.acceptance.site import BLIND, CHAT, HELLO, PICTURE, SEER, Site
+from tests.acceptance.stack import MODEL, eventually
+from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model
 
 
 def test_each_model_is_listed_once_with_what_it_is_for(site: Site) -> None:
@@ -206,12 +130,10 @@ def test_models_appear_and_vanish(site: Site) -> None:
 
 
 def test_pendra_backends_tells_what_the_proxy_found(site: Site) -> None:
-    (node,) = json.loads(site.stack.cli("backends", "--json").stdout)
-    assert node["told_by"].endswith("-proxy")
-    rows = {row["product"]: row for row in node["backends"]}
+    rows = site.backends()
     assert (rows["ollama"]["state"], rows["ollama"]["version"]) == ("found", site.ollama.version)
     assert {model["id"] for model in rows["vllm"]["models"]} == {CHAT.name}
-    assert {row["state"] for name, row in rows.items() if name not in {"ollama", "vllm"}} <= {"off"}
+    assert {row["state"] for name, row in rows.items() if name not in site.servers} <= {"off"}
 
 
 def test_pendra_status_shows_the_proxy(site: Site) -> None:
@@ -221,13 +143,16 @@ def test_pendra_status_shows_the_proxy(site: Site) -> None:
 
 
 def test_a_server_that_ends_is_withdrawn_and_what_others_have_stays(site: Site) -> None:
-    """Last in this file: the server does not come back."""
-    site.stop_ollama.close()
-    assert eventually(lambda: site.ids() == {MODEL, CHAT.name}, 10), site.ids()
-    assert {row["id"]: row["backend"] for row in site.models()}[CHAT.name] == "vllm"
-    assert "vLLM" in site.chat(CHAT.name).text
-    assert site.chat(THINKER.name).status_code == 404
-    (node,) = json.loads(site.stack.cli("backends", "--json").stdout)
-    rows = {row["product"]: row for row in node["backends"]}
-    assert rows["ollama"]["state"] == "missing"
-    assert "refused" in rows["ollama"]["why"]
+    before = site.ids()
+    site.servers["ollama"].stop()
+    try:
+        assert eventually(lambda: THINKER.name not in site.ids(), 10), site.ids()
+        assert {row["id"]: row["backend"] for row in site.models()}[CHAT.name] == "vllm"
+        assert "vLLM" in site.chat(CHAT.name).text
+        assert site.chat(THINKER.name).status_code == 404
+        row = site.backends()["ollama"]
+        assert row["state"] == "missing"
+        assert "refused" in row["why"]
+    finally:
+        site.servers["ollama"].start()
+    assert eventually(lambda: site.ids() == before, 10), site.ids()

@@ -14,9 +14,9 @@ from tests.fakes.waiting import until
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The server's URL, without a slash at its end, for as long as the block runs."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def serving(app: Any, port: int = 0) -> Iterator[str]:
+    """The server's URL, without a slash at its end, for as long as the block runs. `port` 0: any free one."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="fake-server", daemon=True)

@@ -1,0 +1,105 @@
+"""A `pendra up` beside external servers: fakes over real HTTP, a real proxy worker, the official clients."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import openai
+import pendra
+
+from tests.acceptance.stack import MODEL, Stack, eventually, running
+from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model, OllamaServer
+from tests.fakes.serving import serving
+from tests.fakes.vllm_server import VllmServer
+
+CHAT = Model("tinyllama:1b", ("completion", "tools"))  # vLLM has it, too
+BLIND = Model("blind:1b", ("completion",))
+SEER = Model("llava:7b", ("completion", "vision"))
+HELLO = [{"role": "user", "content": "hello"}]
+PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+PICTURE = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "What is this?"},
+            {"type": "image_url", "image_url": {"url": PIXEL}},
+        ],
+    }
+]
+
+
+class Server:
+    """A fake that can be stopped and started again at the same place."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._held = ExitStack()
+        self.url = ""
+        self.start()
+
+    def start(self) -> None:
+        self.url = self._held.enter_context(serving(self._app, urlsplit(self.url).port or 0))
+
+    def stop(self) -> None:
+        self._held.close()
+
+
+@dataclass
+class Site:
+    """A stack beside an Ollama and a vLLM. Both have CHAT, and Ollama has the built-in engine's model, too."""
+
+    stack: Stack
+    ollama: OllamaServer
+    vllm: VllmServer
+    servers: dict[str, Server]
+    api: httpx.Client
+    openai: openai.OpenAI
+    pendra: pendra.Pendra
+
+    def models(self, kind: str = "") -> list[dict]:
+        rows = self.api.get("/api/v1/models", params={"type": kind} if kind else {}).json()
+        return list(rows["data"])
+
+    def ids(self, kind: str = "") -> set[str]:
+        return {row["id"] for row in self.models(kind)}
+
+    def chat(self, model: str, **more: object) -> httpx.Response:
+        body = {"model": model, "messages": HELLO, "max_tokens": 4, **more}
+        return self.api.post("/v1/chat/completions", json=body)
+
+    def backends(self) -> dict[str, dict[str, Any]]:
+        """What `pendra backends --json` says of this host, by product."""
+        (node,) = json.loads(self.stack.cli("backends", "--json").stdout)
+        return {row["product"]: row for row in node["backends"]}
+
+
+@contextmanager
+def running_site(home: Path, models_dir: Path) -> Iterator[Site]:
+    ollama = OllamaServer(
+        models=[CHAT, THINKER, EMBEDDER, PAINTER, BLIND, SEER, Model(MODEL)], words=("Hello", " Ollama")
+    )
+    vllm = VllmServer(model=CHAT.name)
+    with ExitStack() as held:
+        servers = {"ollama": Server(ollama.app()), "vllm": Server(vllm.app())}
+        for server in servers.values():
+            held.callback(server.stop)
+        backends = {f"{name.upper()}_ENDPOINT": server.url for name, server in servers.items()}
+        backends["PENDRA_REFRESH_SECONDS"] = "0.3"
+        stack = held.enter_context(running(Stack(home, models_dir, args=("--slots", "2"), backends=backends)))
+        headers = {"Authorization": f"Bearer {stack.key}"}
+        api = held.enter_context(httpx.Client(base_url=stack.url, headers=headers, timeout=60))
+        openai_client = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0, timeout=60)
+        pendra_client = pendra.Pendra(api_key=stack.key, base_url=stack.url)
+        held.callback(openai_client.close)
+        held.callback(pendra_client.close)
+        site = Site(stack, ollama, vllm, servers, api, openai_client, pendra_client)
+        assert eventually(lambda: SEER.name in site.ids(), 30), site.ids()
+        yield site
