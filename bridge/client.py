@@ -29,7 +29,8 @@ HANDSHAKE_TIMEOUT_S = 10.0
 PING_S = 10.0
 PONG_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 2.0
-OUTBOX_CHARS = 32 * 1024 * 1024
+OUTBOX_CHARS = 8 * 1024 * 1024  # of frames of no job; those of jobs come a window at a time (bridge.flow)
+REPORT_CHARS = 64 * 1024
 NO_CLOSE_FRAME = 1006  # RFC 6455 §7.1.5
 
 
@@ -38,6 +39,7 @@ class Events(Protocol):
 
     def welcomed(self, welcome: Welcome) -> None: ...
     def frame(self, frame: ApiFrame) -> None: ...
+    def written(self, chars: int) -> None: ...
     def unlinked(self) -> None: ...
 
 
@@ -67,6 +69,11 @@ class Link:
         self._written.clear()
         if self._outbox_chars > OUTBOX_CHARS:
             event(log, logging.ERROR, "link.overflow", frames=len(self._outbox))
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection now, without words; the next one is dialled at once."""
+        if self._socket is not None:
             self._socket.transport.abort()
 
     async def flushed(self) -> None:
@@ -153,10 +160,15 @@ class Link:
         while True:
             await self._to_write.wait()
             self._to_write.clear()
+            chars = 0
             while self._outbox:
                 text = self._outbox.popleft()
                 self._outbox_chars -= len(text)
                 await socket.send(text)
+                chars += len(text)
+                if chars >= REPORT_CHARS or not self._outbox:
+                    self._events.written(chars)  # which may bring more
+                    chars = 0
             self._written.set()
 
 

@@ -17,6 +17,11 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class DropLink:
+    """Close the link to the API, so that a new one is made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Acquire:
     """Take a slot of one of the candidates (worker id, slots), in this order, and lay the job down.
 
@@ -136,4 +141,4 @@ class DropInstall:
 
 OnRedis = Acquire | Remember | Forget | Enqueue | Release | Fence | CancelOnWorker | DrainWorker | SweepWorker
 OnAgents = StartTask | StopTask | NoteInstall | DropInstall
-Effect = Send | Heal | OnRedis | OnAgents
+Effect = Send | DropLink | Heal | OnRedis | OnAgents

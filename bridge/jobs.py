@@ -121,6 +121,7 @@ class JobTable:
         self.open: dict[str, JobRecord] = {}
         self.ended: OrderedDict[str, JobRecord] = OrderedDict()
         self._ended_chars = 0
+        self._lost_an_end = False
 
     def get(self, job_id: str) -> JobRecord | None:
         return self.open.get(job_id) or self.ended.get(job_id)
@@ -142,7 +143,17 @@ class JobTable:
         self.ended[record.id] = record
         self._ended_chars += record.outbox.chars
         while len(self.ended) > RETAIN_JOBS or self._ended_chars > RETAIN_CHARS:
-            self.forget(next(iter(self.ended)))
+            oldest = next(iter(self.ended.values()))
+            self._lost_an_end |= oldest.outbox.unsent > 0
+            self.forget(oldest.id)
+
+    def lost_an_end(self) -> bool:
+        """Whether, since the last time, an end was forgotten that a slow link had not been given.
+
+        Only a new link, on which both sides compare what they hold, makes the API hear of that.
+        """
+        lost, self._lost_an_end = self._lost_an_end, False
+        return lost
 
     def ack(self, job_id: str, seq: int) -> None:
         record = self.get(job_id)
@@ -162,6 +173,6 @@ class JobTable:
         """Forget what ended longer than RETAIN_S ago. Not to be called while the link is down."""
         while self.ended:
             oldest = next(iter(self.ended.values()))
-            if now - oldest.ended < RETAIN_S:
+            if now - oldest.ended < RETAIN_S or oldest.outbox.unsent:
                 return
             self.forget(oldest.id)

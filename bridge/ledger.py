@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from bridge import replies
+from bridge import problems, replies
 from bridge.admission import Rates
 from bridge.effects import Acquire, CancelOnWorker, Effect, Fence, Forget, Release, Remember, Send
 from bridge.entries import Entry
 from bridge.fleet import Fleet
+from bridge.flow import Flow
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
 from bridge.outbox import Outbox
 from bridge.placement import need_of
@@ -35,19 +36,31 @@ class Ledger:
         self.timers = Timers()
         self.rates = Rates()
         self.effects: list[Effect] = []
-        self.linked = False
+        self.flow = Flow()
         self._wall = wall
 
+    @property
+    def linked(self) -> bool:
+        return self.flow.linked
+
     def send(self, text: str) -> None:
-        """A frame for the API; while the link is down it is only in the job's outbox, if it belongs to a job."""
-        if self.linked:
+        """A frame for the API that belongs to no outbox: it is lost while the link is down."""
+        if self.flow.linked:
             self.effects.append(Send(text))
+            self.flow.given(text)
 
     def deliver(self, record: JobRecord, text: str) -> None:
         """The job's next frame."""
-        record.outbox.add((record.next_seq, text, False))
+        self._put(record, text)
         record.next_seq += 1
-        self.send(text)
+
+    def _put(self, record: JobRecord, text: str) -> None:
+        passes = self.flow.passes(record.outbox)
+        record.outbox.add((record.next_seq, text, False), sent=passes)
+        if passes:
+            self.send(text)
+        else:
+            self.flow.wait(record)
 
     # ---------------------------------------------------------------- a job's life
 
@@ -153,9 +166,7 @@ class Ledger:
         except WorkerError as problem:
             self.fail(record, problem, now)
             return
-        usage = replies.usage(record, event)
-        record.outbox.add((record.next_seq, usage, False))
-        self.send(usage)
+        self._put(record, replies.usage(record, event))
         self.deliver(record, result)
         self.fleet.ran(record.worker_id, record.frame.model)
         if record.dispatched is not None:
@@ -169,9 +180,14 @@ class Ledger:
         worker = (record.worker_id, record.worker_name)
         self._stop(record, give_back=give_back)
         if seq is not None:
-            record.outbox, record.next_seq = Outbox(), seq
+            record.outbox, record.next_seq = Outbox(begins=seq), seq
         self.deliver(record, replies.error(record.id, record.next_seq, problem, worker))
         self._end(record, Outcome.FAILED, now, code=problem.code)
+
+    def cut(self, record: JobRecord, now: float) -> None:
+        """End a job that has more to say than the API takes and we can keep. What was sent stays good."""
+        problem = problems.TOO_SLOW if self.linked else problems.TRIMMED
+        self.fail(record, problem, now, seq=record.outbox.next_unsent if record.outbox.unsent else None)
 
     def cancel(self, record: JobRecord, now: float) -> None:
         """Nobody reads the answer: stop it where it is. Nothing more is sent for it."""
@@ -221,6 +237,7 @@ class Ledger:
             model=frame.model,
             stream=frame.stream,
             body=frame.body,
+            private=record.private,
             created=frame.created,
             bridge_id=self.bridge_id,
             deadline=frame.deadline,
@@ -231,4 +248,3 @@ class Ledger:
 
 def _resume(record: JobRecord) -> Resume:
     return Resume(token_ids=tuple(record.tokens), kid=record.kid, steps=tuple(record.steps))
-            private=record.private,

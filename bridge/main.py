@@ -22,7 +22,7 @@ from bridge.admission import Limits
 from bridge.backoff import Fatal
 from bridge.client import Link
 from bridge.dispatch import Dispatcher
-from bridge.effects import Effect, Heal, Send
+from bridge.effects import DropLink, Effect, Heal, Send
 from bridge.fleet import Gone
 from bridge.identity import Identity, sign_hello
 from bridge.install_watch import InstallWatch
@@ -162,6 +162,8 @@ class Bridge:
         for effect in effects:
             if isinstance(effect, Send):
                 self.link.send(effect.text)
+            elif isinstance(effect, DropLink):
+                self.link.drop()
             elif isinstance(effect, Heal):
                 self.relay.heal(full=effect.full)
             else:
@@ -184,6 +186,9 @@ class Bridge:
 
     def frame(self, frame: ApiFrame) -> None:
         self.apply(self.session.frame(frame, time.monotonic()))
+
+    def written(self, chars: int) -> None:
+        self.apply(self.session.written(chars))
 
     def unlinked(self) -> None:
         self.session.unlinked()

@@ -1,10 +1,15 @@
-"""What the API has not acknowledged yet of one job: kept for the replay after a reconnect, bounded."""
+"""What the API has not acknowledged yet of one job: what is still to be sent, and what a reconnect may ask for again.
+
+Bounded: over the limit the oldest items go, as long as they were sent. What was never sent is not dropped; the outbox
+is `overfull` then, and its job has to end.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
-LIMIT_CHARS = 512 * 1024
+LIMIT_CHARS = 1024 * 1024
 
 
 # One item: its seq, a text, and whether the text is one event of a chunk frame (else it is a whole frame). A plain
@@ -14,9 +19,9 @@ Sent = tuple[int, str, bool]
 
 
 class Outbox:
-    """Frames of one job in seq order. Over the limit the oldest go; `after` then says that they are missing."""
+    """Frames of one job in seq order. `unsent`: how many of them, at the end, the link has not been given yet."""
 
-    __slots__ = ("_dropped", "_items", "_limit", "chars")
+    __slots__ = ("_dropped", "_items", "_limit", "chars", "unsent")
 
     def __init__(self, limit: int = LIMIT_CHARS, *, begins: int = 0) -> None:
         """`begins`: the first seq it will hold; those before count as dropped."""
@@ -24,26 +29,53 @@ class Outbox:
         self._dropped = begins - 1
         self._limit = limit
         self.chars = 0
+        self.unsent = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, item: Sent) -> None:
+    @property
+    def overfull(self) -> bool:
+        """Whether the limit is passed although nothing can be dropped."""
+        return self.chars > self._limit and self.unsent == len(self._items) > 1
+
+    @property
+    def next_unsent(self) -> int:
+        """The seq of the first item the link has not been given. Only while there is one."""
+        return self._items[-self.unsent][0]
+
+    def add(self, item: Sent, *, sent: bool = True) -> None:
+        """`sent`: the link gets it at once."""
         self._items.append(item)
         self.chars += len(item[1])
-        while self.chars > self._limit and len(self._items) > 1:
+        if not sent:
+            self.unsent += 1
+        while self.chars > self._limit and len(self._items) > max(self.unsent, 1):
             self._dropped = self._pop()
+
+    def take(self, chars: int) -> list[Sent]:
+        """The next items to send, about this many characters of them but at least one; they count as sent."""
+        taken: list[Sent] = []
+        size = 0
+        for item in islice(self._items, len(self._items) - self.unsent, None):
+            if taken and size + len(item[1]) > chars:
+                break
+            taken.append(item)
+            size += len(item[1])
+        self.unsent -= len(taken)
+        return taken
+
+    def rewind(self, seq: int) -> bool:
+        """Everything later than `seq` is to be sent (again). False when some of that was dropped."""
+        if seq < self._dropped:
+            return False
+        self.unsent = sum(item[0] > seq for item in self._items)
+        return True
 
     def ack(self, seq: int) -> None:
         """The API has everything up to and including `seq`."""
-        while self._items and self._items[0][0] <= seq:
+        while len(self._items) > self.unsent and self._items[0][0] <= seq:
             self._pop()
-
-    def after(self, seq: int) -> list[Sent] | None:
-        """Everything later than `seq`, or None when some of that was dropped."""
-        if seq < self._dropped:
-            return None
-        return [item for item in self._items if item[0] > seq]
 
     def _pop(self) -> int:
         item = self._items.popleft()

@@ -15,6 +15,10 @@ NO_BLOBS = BadRequestError(
 NO_HOST = UnavailableError("no host of this fleet is connected that could install a model")
 UNKNOWN_JOB = WorkerError("the bridge was restarted and lost this request", code="worker_lost")
 TRIMMED = WorkerError("more was produced while the link was down than the bridge keeps", code="stream_gap")
+TOO_SLOW = JobTimeoutError(
+    "the API took the reply more slowly than it was made, for longer than the bridge can keep it",
+    code="reader_too_slow",
+)
 GAP = WorkerError(
     "a part of the reply was lost between worker and bridge and could not be read again", code="stream_gap"
 )

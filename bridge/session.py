@@ -16,9 +16,10 @@ from bridge import problems, replies
 from bridge.admission import Ahead, Arrival, Limits, admission
 from bridge.adoption import Adoption
 from bridge.adverts import Adverts
-from bridge.effects import DrainWorker, Effect, Enqueue, Release
+from bridge.effects import DrainWorker, DropLink, Effect, Enqueue, Release
 from bridge.entries import Found, InstallEntry
 from bridge.fleet import Gone
+from bridge.flow import KEPT_CHARS, to_give_up
 from bridge.installs import Installs
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
@@ -135,7 +136,7 @@ class Session:
     def welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
         """The link is up: say what we hold, cancel what the API forgot, replay what it missed."""
         ledger = self._ledger
-        ledger.linked = True
+        ledger.flow.up()
         wanted = {mark.job_id: mark.seq for mark in welcome.resume}
         for record in [r for r in ledger.jobs.open.values() if r.id not in wanted]:
             ledger.cancel(record, now)
@@ -154,7 +155,12 @@ class Session:
         """The link is down: jobs go on, their frames wait."""
         if self._ledger.linked:
             event(log, logging.WARNING, "link.down", open_jobs=self.open_jobs)
-        self._ledger.linked = False
+        self._ledger.flow.down()
+
+    def written(self, chars: int) -> list[Effect]:
+        """The link has passed this many characters on to the network: there is room for more."""
+        self._ledger.flow.written(chars)
+        return self._out()
 
     # ---------------------------------------------------------------- from the relay
 
@@ -240,10 +246,6 @@ class Session:
             self._ledger.run_again(record, blocked_until=now + REFUSED_RETRY_S)
         return self._flush(now)
 
-    # ---------------------------------------------------------------- from installer agents
-
-    @property
-    def install_tasks(self) -> tuple[str, ...]:
     def fenced(self, job_id: str, attempt: int, now: float) -> list[Effect]:
         """The attempt of a private job can publish nothing more."""
         record = self._fencing(job_id, attempt)
@@ -258,6 +260,10 @@ class Session:
             self._ledger.fail(record, problems.NO_REDIS, now)
         return self._flush(now)
 
+    # ---------------------------------------------------------------- from installer agents
+
+    @property
+    def install_tasks(self) -> tuple[str, ...]:
         """The tasks whose state is of interest."""
         return self._installs.running
 
@@ -276,8 +282,12 @@ class Session:
     def tick(self, now: float) -> list[Effect]:
         """Leases, timers, waiting jobs, adverts. Call about every 50 ms."""
         self._watch.tick(now)
+        for record in to_give_up(self._ledger.jobs.open.values(), KEPT_CHARS):
+            self._ledger.cut(record, now)
         if self._ledger.linked:
             self._ledger.jobs.sweep(now)
+            if self._ledger.jobs.lost_an_end():
+                self._ledger.effects.append(DropLink())
         return self._flush(now)
 
     def drain(self, now: float) -> list[Effect]:
@@ -352,14 +362,13 @@ class Session:
         if record is None:
             ledger.send(replies.error(job_id, seq + 1, problems.UNKNOWN_JOB))
             return
-        missed = record.outbox.after(seq) if seq <= record.last_seq else None  # an adopted one may know less
-        if missed is None and record.state is not JobState.ENDED:
+        # an adopted job may know less than the API
+        if seq <= record.last_seq and record.outbox.rewind(seq):
+            ledger.flow.wait(record)
+        elif record.state is not JobState.ENDED:
             ledger.fail(record, problems.TRIMMED, now, seq=seq + 1)
-        elif missed is None:
-            ledger.send(replies.error(job_id, seq + 1, problems.TRIMMED))
         else:
-            for text in replies.replayed(missed):
-                ledger.send(text)
+            ledger.send(replies.error(job_id, seq + 1, problems.TRIMMED))
 
     def _refused(self, record: JobRecord, now: float) -> bool:
         """Count one more refusal by Redis; too many end the job."""
@@ -374,18 +383,18 @@ class Session:
         current = record is not None and record.state is JobState.ACQUIRING and record.attempt == attempt
         return record if current else None
 
-    def _flush(self, now: float, *, release: bool = True) -> list[Effect]:
-        """Release what can go, tell the API what changed, hand the effects out."""
-        ledger = self._ledger
-        if release and not self._watch.redis_down and ledger.scheduler.depth:
     def _fencing(self, job_id: str, attempt: int) -> JobRecord | None:
         record = self._ledger.jobs.open.get(job_id)
         current = record is not None and record.state is JobState.FENCING and record.attempt == attempt
         return record if current else None
 
+    def _flush(self, now: float, *, release: bool = True) -> list[Effect]:
+        """Release what can go, tell the API what changed, hand the effects out."""
+        ledger = self._ledger
+        if release and not self._watch.redis_down and ledger.scheduler.depth:
             for go in ledger.scheduler.release(now):
                 ledger.go(go)
-        if ledger.linked:
+        if ledger.flow.has_room:
             for text in self._adverts.news(
                 ledger.fleet, waiting=ledger.scheduler.depth, draining=self._draining, now=now
             ):
@@ -393,5 +402,7 @@ class Session:
         return self._out()
 
     def _out(self) -> list[Effect]:
+        for text in self._ledger.flow.catch_up():
+            self._ledger.send(text)
         effects, self._ledger.effects = self._ledger.effects, []
         return effects

@@ -64,15 +64,16 @@ class Stream:
             self._ledger.fail(record, problem, now)
             return
         if isinstance(event, Chunk):
-            self._chunk(record, event)
+            self._chunk(record, event, now)
         elif isinstance(event, Finished | Failed):
             self._last.append((record, event))
         else:
             self._moved(record, event, now)
 
-    def _chunk(self, record: JobRecord, event: Chunk) -> None:
+    def _chunk(self, record: JobRecord, event: Chunk, now: float) -> None:
         text = replies.chunk_event(event.job_id, event.seq, event.data)
-        record.outbox.add((event.seq, text, True))
+        passes = self._ledger.flow.passes(record.outbox)
+        record.outbox.add((event.seq, text, True), sent=passes)
         record.next_seq += 1
         record.streamed = True
         if event.tokens is None:
@@ -81,8 +82,18 @@ class Stream:
             _take_step(record, event)
         else:
             record.tokens.extend(event.tokens)
-        self._chunks.append(text)
-        self._chunked.add(event.job_id)
+        if passes:
+            self._chunks.append(text)
+            self._chunked.add(event.job_id)
+        else:
+            self._held_back(record, now)
+
+    def _held_back(self, record: JobRecord, now: float) -> None:
+        """The link is slow or down. More than the outbox may hold ends the job: now, not after all the work."""
+        self._ledger.flow.wait(record)
+        if record.outbox.overfull:
+            self._flush()
+            self._ledger.cut(record, now)
 
     def _moved(self, record: JobRecord, event: Claimed | Progress, now: float) -> None:
         if record.id in self._chunked:

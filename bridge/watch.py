@@ -54,6 +54,9 @@ class Watch:
         self._ledger.fleet.renew_all(now)
         event(log, logging.INFO, "redis.up", data_lost=data_lost)
         for record in list(self._ledger.jobs.open.values()):
+            if data_lost and record.private and record.state in _PUBLISHING:
+                self._ledger.fail(record, problems.PRIVATE_LOST, now)
+                continue
             if data_lost:
                 self._ledger.remember(record)
             if record.state is JobState.DISPATCHED and data_lost:
@@ -64,9 +67,6 @@ class Watch:
                 self._ledger.timers.set(now + SILENT_S, Timer(record.id, Due.SILENT, record.attempt, record.next_seq))
 
     def tick(self, now: float) -> None:
-            if data_lost and record.private and record.state in _PUBLISHING:
-                self._ledger.fail(record, problems.PRIVATE_LOST, now)
-                continue
         if self._ticked is not None and now - self._ticked > LATE_TICK_S:
             self._ledger.fleet.renew_all(now)
         self._ticked = now

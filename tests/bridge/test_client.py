@@ -13,7 +13,7 @@ from bridge import client
 from bridge.backoff import Backoff, Fatal
 from bridge.client import Link
 from bridge.identity import Identity, generate_nonce, generate_seed, sign_hello
-from bridge.protocol import ApiFrame, Cancel, Challenge, CloseCode, Hello, Welcome, encode
+from bridge.protocol import ApiFrame, Cancel, Challenge, CloseCode, Hello, JobMark, Welcome, encode
 
 ME = Identity.from_base64(generate_seed())
 
@@ -28,6 +28,7 @@ class Told:
     def __init__(self) -> None:
         self.ups = 0
         self.downs = 0
+        self.chars = 0
         self.frames: list[ApiFrame] = []
         self.changed = asyncio.Event()
 
@@ -37,6 +38,10 @@ class Told:
 
     def frame(self, frame: ApiFrame) -> None:
         self.frames.append(frame)
+        self.changed.set()
+
+    def written(self, chars: int) -> None:
+        self.chars += chars
         self.changed.set()
 
     def unlinked(self) -> None:
@@ -50,10 +55,10 @@ class Told:
                 await self.changed.wait()
 
 
-async def greet(socket: ServerConnection) -> None:
+async def greet(socket: ServerConnection, *resume: JobMark) -> None:
     await socket.send(encode(Challenge(nonce=generate_nonce(), time=0.0)))
     await socket.recv()
-    await socket.send(encode(Welcome(session="s")))
+    await socket.send(encode(Welcome(session="s", resume=resume)))
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from tests.bridge.builders import worker
 class Asked:
     def __init__(self, *workers: Any) -> None:
         self.ledger = Ledger("b1")
-        self.ledger.linked = True
+        self.ledger.flow.up()
         for info in workers:
             self.ledger.fleet.upsert(info, 0.0)
         self.installs = Installs(self.ledger)
@@ -120,10 +120,10 @@ def test_what_happens_while_the_link_is_down_is_told_afterwards(two: Asked):
     two.installs.ask(Install(request_id="s", model="m", worker_id="h2"))
     two.take()
     two.progress("s.h2", "h2", 10)
-    two.ledger.linked = False
+    two.ledger.flow.down()
     two.installs.ended("r.h1", {"node": "h1"}, None)
     two.progress("s.h2", "h2", 70)
-    two.ledger.linked = True
+    two.ledger.flow.up()
     two.take()
     two.installs.welcomed({"r": 4, "s": 0})
     result, progress = two.take()
