@@ -48,8 +48,9 @@ class Resume(Frozen):
     """Where an earlier attempt stopped: the new worker continues after exactly this, in the same reply.
 
     `token_ids` are the completion's tokens whose text was delivered, as ids (text does not always tokenise back
-    the same way). Of a private reply they are in `steps`, sealed (`worker.private.frames`), and only a worker with
-    the key `kid` can go on with it.
+    the same way); with several choices they are the worker's own numbers (`worker.generate.resumption`). Of a private
+    reply they are in `steps`, sealed (`worker.private.frames`), and only a worker with the key `kid` can go on with
+    it.
     """
 
     token_ids: tuple[int, ...] = ()
