@@ -72,7 +72,10 @@ PAINTER = Model("x/z-image-turbo:latest", ("image",), 0, "", "10.3B", "FP8", 12_
 
 @dataclass
 class Faults:
-    """`statuses`: answered first, one per request to an inference route; the `_after` count lines of a stream."""
+    """`statuses`: answered first, one per request to an inference route; the `_after` count lines of a stream.
+
+    `shows_together`: the first `show` is answered when that many are asked at once.
+    """
 
     statuses: list[int] = field(default_factory=list)
     die_after: int | None = None
@@ -83,6 +86,8 @@ class Faults:
     start_s: float = 0.0
     no_counts: bool = False
     show_fails: bool = False
+    shows_together: int = 0
+    show_hangs_after: int | None = None
     pull_dies: list[int] = field(default_factory=list)
     pull_error: str = ""
 
@@ -113,6 +118,7 @@ class OllamaServer:
     closed: threading.Event = field(default_factory=threading.Event)
     """A stream was closed by the client before its end."""
     _showing: int = 0
+    _together: asyncio.Event = field(default_factory=asyncio.Event)
 
     def app(self) -> Starlette:
         routes = [
@@ -155,7 +161,11 @@ class OllamaServer:
         self.shows += 1
         self._showing += 1
         self.most_shows = max(self.most_shows, self._showing)
-        await asyncio.sleep(0.01)
+        if self._showing >= self.faults.shows_together:
+            self._together.set()
+        await self._together.wait()
+        if self.faults.show_hangs_after is not None and self.shows > self.faults.show_hangs_after:
+            await asyncio.sleep(60)
         self._showing -= 1
         model = self._model(body)
         if model is None:

@@ -27,6 +27,7 @@ class RawServer:
     def __init__(self, *answers: bytes | None) -> None:
         self.answers = list(answers)
         self.asked = 0
+        self.began = asyncio.Event()
         self.left = asyncio.Event()
         self.handlers: set[asyncio.Task[None]] = set()
 
@@ -35,6 +36,7 @@ class RawServer:
         try:
             await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
+            self.began.set()
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             if answer is not None:
                 writer.write(answer)
@@ -120,6 +122,17 @@ async def test_lines_end_at_line_feeds_only():
     text = '{"a":"\u2028\u0085"}\n\n{"b":1}\r\n{"c":2}'.encode()
     async with at(RawServer(whole(text))) as found:
         assert await fetch(found, collected) == ['{"a":"\u2028\u0085"}'.encode(), b'{"b":1}', b'{"c":2}']
+
+
+async def test_cancelling_before_an_answer_closes_the_connection():
+    server = RawServer(b"")
+    async with at(server) as found:
+        task = asyncio.create_task(fetch(found))
+        await asyncio.wait_for(server.began.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(server.left.wait(), 5)
 
 
 async def test_cancelling_closes_the_connection():

@@ -45,16 +45,23 @@ class Listing:
         return tuple(one for one in made if one is not None)
 
     async def _learn(self, http: httpx.AsyncClient, found: Found, tags: Sequence[JsonObject]) -> None:
-        """Ask about the digests that are new, MOST_SHOWS at a time, and forget those that are gone."""
+        """Ask about the digests that are new, MOST_SHOWS at a time, and forget those that are gone.
+
+        What was learnt stays learnt when time runs out in the middle: the next look goes on from there.
+        """
         names = {_digest(tag): str(tag["name"]) for tag in tags}
         self._shown = {digest: shown for digest, shown in self._shown.items() if digest in names}
         gate = asyncio.Semaphore(MOST_SHOWS)
         new = [(digest, name) for digest, name in names.items() if digest not in self._shown]
-        for (digest, _), shown in zip(
-            new, await asyncio.gather(*(_show(http, found, name, gate) for _, name in new)), strict=True
-        ):
-            if shown is not None:
-                self._shown[digest] = shown
+        await asyncio.gather(*(self._ask(http, found, digest, name, gate) for digest, name in new))
+
+    async def _ask(
+        self, http: httpx.AsyncClient, found: Found, digest: str, name: str, gate: asyncio.Semaphore
+    ) -> None:
+        async with gate:
+            shown = await _show(http, found, name)
+        if shown is not None:
+            self._shown[digest] = shown
 
     async def _can_draw(self, http: httpx.AsyncClient, found: Found) -> bool:
         """Whether this version makes images: it could from 0.14.3 to 0.32.5, and the route came and went with that.
@@ -124,14 +131,13 @@ def _context_length(facts: JsonObject, details: JsonObject) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-async def _show(http: httpx.AsyncClient, found: Found, name: str, gate: asyncio.Semaphore) -> JsonObject | None:
+async def _show(http: httpx.AsyncClient, found: Found, name: str) -> JsonObject | None:
     """None when the server did not say; it is asked again at the next look."""
-    async with gate:
-        try:
-            response = await http.post(f"{found.url}/api/show", json={"model": name}, timeout=_SHOW_S)
-            return seen(response, "/api/show")
-        except (httpx.HTTPError, NotFoundHere):
-            return None
+    try:
+        response = await http.post(f"{found.url}/api/show", json={"model": name}, timeout=_SHOW_S)
+        return seen(response, "/api/show")
+    except (httpx.HTTPError, NotFoundHere):
+        return None
 
 
 async def _loaded(http: httpx.AsyncClient, found: Found) -> frozenset[str]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tasks.contract import Resume
 from tasks.errors import BadRequestError, NotFoundError, WorkerError
@@ -44,6 +45,16 @@ async def test_a_stream(asker):
     assert reply.chunks[-1]["usage"]["completion_tokens"] == 3
     assert set(reply.tokens) == {None}  # no other worker could go on with it
     assert reply.data is None
+
+
+async def test_openais_own_types_read_it(asker, server):
+    server.calls = (("weather", {"city": "Oslo"}),)
+    for stream in (True, False):
+        reply = await asker.ask(job(stream=stream, tools=TOOLS, logprobs=True), THINKER.name)
+        for chunk in reply.chunks:
+            ChatCompletionChunk.model_validate(chunk, strict=True)
+    whole = ChatCompletion.model_validate(reply.body, strict=True)
+    assert whole.choices[0].message.tool_calls[0].function.name == "weather"
 
 
 async def test_thinking_is_told_apart_under_both_names(asker, server):

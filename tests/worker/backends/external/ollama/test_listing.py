@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
 
 from tests.fakes.ollama_server import CHAT, EMBEDDER, PAINTER, THINKER, Model
+from tests.fakes.waiting import until
 from worker.backends.external.ollama.product import Ollama
 from worker.backends.external.product import NotFoundHere
 
@@ -34,6 +36,7 @@ async def test_all_that_the_server_says(server, http, found):
 
 async def test_five_shows_at_once_and_one_a_digest(server, http, found):
     server.models = [Model(f"m{number}:latest") for number in range(12)]
+    server.faults.shows_together = 5
     product = Ollama()
     assert len(await product.models(http, found)) == 12
     assert (server.shows, server.most_shows) == (12, 5)
@@ -43,6 +46,20 @@ async def test_five_shows_at_once_and_one_a_digest(server, http, found):
     server.models[0] = Model("m0:latest")  # its digest was forgotten when it went
     await product.models(http, found)
     assert server.shows == 14
+
+
+async def test_what_was_learnt_before_time_ran_out_is_kept(server, http, found):
+    server.models = [Model(f"m{number}:latest") for number in range(10)]
+    server.faults.show_hangs_after = 5
+    product = Ollama()
+    task = asyncio.create_task(product.models(http, found))
+    await asyncio.to_thread(until, lambda: server.shows == 10)  # five were answered, five hang
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    server.faults.show_hangs_after = None
+    assert len(await product.models(http, found)) == 10
+    assert server.shows == 15
 
 
 async def test_without_show_the_tags_must_do_and_it_is_asked_again(server, http, found):
