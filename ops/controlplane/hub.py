@@ -99,7 +99,15 @@ class Hub:
             raise UnavailableError("the API is stopping; send the request again", code="draining", retry_after=5)
         preferred = self._affinity.get(ask.affinity) if ask.affinity else None
         views = [bridge.view() for bridge in self.connected()]
-        chosen = place(ask.kind, ask.model, views, pin=ask.pin, preferred=preferred, catalogue=self._catalogue)
+        chosen = place(
+            ask.kind,
+            ask.model,
+            views,
+            pin=ask.pin,
+            kids=ask.kids,
+            preferred=preferred,
+            catalogue=self._catalogue,
+        )
         job = Job(request_id, ask, bridge=chosen, key_id=key.id, created=int(self._wall()), now=self._clock())
         self._submit(job)
         self._intake.jobs[job.id] = self._answering[request_id] = job
@@ -204,7 +212,7 @@ class Hub:
         for job_id in held - self._intake.jobs.keys():
             bridge.send(encode(Cancel(job_id=job_id)))
         for job in lost:
-            if job.first_chunk is None and job.resends < MAX_RESENDS:
+            if job.may_start_over and job.resends < MAX_RESENDS:
                 self._send_again(job)
             else:
                 self._intake.fail(job, problem_of(_lost("was restarted and lost this request")))

@@ -15,7 +15,10 @@ from tasks.contract import JobKind, Priority, Usage
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a client wants, read and checked as far as placement needs it. `body` goes to the worker untouched."""
+    """What a client wants, read and checked as far as placement needs it. `body` goes to the worker untouched.
+
+    `kids`: the workload keys that a sealed body was sealed to.
+    """
 
     kind: JobKind
     model: str
@@ -24,6 +27,7 @@ class Ask:
     pin: str | None = None
     affinity: str | None = None
     sealed: bool = False
+    kids: tuple[str, ...] = ()
     priority: Priority = Priority.INTERACTIVE
 
 
@@ -98,6 +102,11 @@ class Job:
         """A worker has claimed it."""
         return self.worker_id is not None
 
+    @property
+    def may_start_over(self) -> bool:
+        """Nothing reached the client. A sealed request is sent once only: its reply's key may have been used."""
+        return self.first_chunk is None and not self.ask.sealed
+
     def start_over(self, resend: int) -> None:
         """The bridge lost it before anything reached the client: a new id, so that old events cannot mix in."""
         self.resends = resend
@@ -119,6 +128,7 @@ class Job:
             deadline=deadline,
             pin=ask.pin,
             affinity=ask.affinity,
+            kids=ask.kids,
         )
 
 

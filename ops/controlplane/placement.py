@@ -24,6 +24,10 @@ class BridgeView:
     free: int = 0
     waiting: int = 0
 
+    def holds(self, kids: Container[str]) -> bool:
+        """Whether one of its workers holds one of these workload keys."""
+        return any(kid in kids for worker in self.workers for kid in worker.kids)
+
     def worker(self, worker_id: str) -> WorkerAdvert | None:
         return next((worker for worker in self.workers if worker.id == worker_id), None)
 
@@ -34,13 +38,14 @@ def place(
     bridges: Sequence[BridgeView],
     *,
     pin: str | None = None,
+    kids: tuple[str, ...] = (),
     preferred: BridgeId | None = None,
     catalogue: Container[str] = (),
 ) -> BridgeId:
     """The bridge to send the request to. `preferred` had the same conversation last; a full one is not worth it.
 
-    Raises UnavailableError (nobody there), NotFoundError (model or pinned worker), BadRequestError (the model is
-    for something else).
+    Raises UnavailableError (nobody there, or nobody who holds one of the keys `kids`), NotFoundError (model or pinned
+    worker), BadRequestError (the model is for something else).
     """
     if not any(bridge.workers for bridge in bridges):
         raise UnavailableError(
@@ -52,6 +57,11 @@ def place(
         raise _unknown(model, catalogue)
     if (unable := _incapable(kind, model, able, bridges)) is not None:
         raise unable
+    if kids and not (able := [bridge for bridge in able if bridge.holds(kids)]):
+        raise UnavailableError(
+            "no connected worker holds a key this request was encrypted to; fetch the key again and retry",
+            code="no_private_inference_worker",
+        )
     return min(able, key=lambda b: (b.free <= 0, b.id != preferred, b.waiting, -b.free, b.id)).id
 
 

@@ -20,11 +20,13 @@ from ops.controlplane.config import Limits
 from ops.controlplane.jobs import Ask
 from tasks.contract import JobKind, Priority
 from tasks.errors import BadRequestError
+from tasks.private import ENVELOPE, Envelope, is_private, parse_envelope
 
 PIN_HEADER = "x-pendra-worker-id"
 PRIORITY_HEADER = "x-pendra-priority"
 MAX_MODEL_CHARS = 256
-SEALED = "pendra_encrypted"
+MAX_NAME_CHARS = 64
+_IN_THE_CLEAR = frozenset({"model", "stream", ENVELOPE})  # of a sealed request
 _NEEDED: dict[JobKind, tuple[str, ...]] = {
     JobKind.CHAT: ("messages",),
     JobKind.COMPLETION: ("prompt",),
@@ -33,6 +35,7 @@ _NEEDED: dict[JobKind, tuple[str, ...]] = {
     JobKind.IMAGE: ("prompt",),
 }
 _STREAMS = (JobKind.CHAT, JobKind.COMPLETION)
+_NEVER_SEALED = (JobKind.COMPLETION, JobKind.SPEECH)
 
 
 async def read_body(receive: Receive, headers: Mapping[str, str], limits: Limits) -> bytes:
@@ -63,10 +66,8 @@ def parse_ask(kind: JobKind, raw: bytes, headers: Mapping[str, str], *, secret: 
     """
     body = parse_object(raw)
     model = _model(body)
-    sealed = SEALED in body
-    if sealed:
-        _check_sealed(body[SEALED])
-    else:
+    envelope = _envelope(kind, body) if is_private(body) else None
+    if envelope is None:
         _check_needed(kind, body)
     return Ask(
         kind=kind,
@@ -74,8 +75,9 @@ def parse_ask(kind: JobKind, raw: bytes, headers: Mapping[str, str], *, secret: 
         stream=_stream(body) and kind in _STREAMS,
         body=body,
         pin=headers.get(PIN_HEADER, "").strip() or None,
-        affinity=_sealed_affinity(body[SEALED]) if sealed else _affinity(kind, model, body, secret),
-        sealed=sealed,
+        affinity=envelope.affinity_key if envelope else _affinity(kind, model, body, secret),
+        sealed=envelope is not None,
+        kids=tuple(recipient.kid for recipient in envelope.recipients) if envelope else (),
         priority=_priority(headers.get(PRIORITY_HEADER, "")),
     )
 
@@ -132,14 +134,19 @@ def _check_needed(kind: JobKind, body: dict[str, Any]) -> None:
             )
 
 
-def _check_sealed(envelope: Any) -> None:
-    if not isinstance(envelope, dict):
-        raise BadRequestError(f"'{SEALED}' must be an object, not {_json_type(envelope)}", param=SEALED)
-
-
-def _sealed_affinity(envelope: dict[str, Any]) -> str | None:
-    token = envelope.get("affinity_key")
-    return token if isinstance(token, str) and token else None
+def _envelope(kind: JobKind, body: dict[str, Any]) -> Envelope:
+    """Raises BadRequestError also for what stands beside the envelope: somebody meant to seal that."""
+    if kind in _NEVER_SEALED:
+        raise BadRequestError("private inference does not offer this endpoint", code="unsupported_endpoint")
+    envelope = parse_envelope(body[ENVELOPE])
+    beside = sorted(body.keys() - _IN_THE_CLEAR)
+    if beside:
+        raise BadRequestError(
+            f"'{beside[0][:MAX_NAME_CHARS]}' stands beside '{ENVELOPE}' in the clear; it belongs in the sealed body",
+            code="bad_envelope",
+            param=beside[0][:MAX_NAME_CHARS],
+        )
+    return envelope
 
 
 def _affinity(kind: JobKind, model: str, body: dict[str, Any], secret: str) -> str | None:

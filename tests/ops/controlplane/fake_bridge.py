@@ -44,6 +44,9 @@ MODEL = "smollm2:135m"
 WORKER = "wrk-0a1b2c3d-cpu0"
 LIMIT_S = 15.0
 
+KID = "ab" * 32
+"""A workload key that the worker holds."""
+
 
 class FakeBridge:
     """Connects, says hello, advertises one worker with two models, and answers nothing by itself."""
@@ -103,6 +106,7 @@ class FakeBridge:
     async def advertise(self, **changes: Any) -> None:
         advert = {
             "id": WORKER,
+            "kids": (KID,),
             "name": "Büro-Rechner",
             "node": self.worker_id,
             "version": "1.2.3",
