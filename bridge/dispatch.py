@@ -122,8 +122,9 @@ class Dispatcher:
             case StartTask(task_id=task_id):
                 self._in_order(task_id, partial(self._start_task, effect))
             case StopTask(task_id=task_id):
-                stop = partial(self._in_sender, partial(self._stop_task, effect))
-                self._in_order(task_id, partial(self._insist, stop, "install.cancel_failed"))
+                self._in_order(
+                    task_id, partial(self._insist, partial(self._stop_task, effect), "install.cancel_failed")
+                )
             case NoteInstall(entry=entry):
                 note = partial(self._registry.note_install, entry)
                 self._in_order(f"install:{entry.id}", partial(self._insist, note, "install.registry_failed"))
@@ -243,8 +244,14 @@ class Dispatcher:
             event(log, logging.WARNING, "install.send_failed", task_id=effect.task_id, error=type(exc).__name__)
             self._results.install_ended(effect.task_id, None, problems.NO_REDIS)
 
-    def _stop_task(self, effect: StopTask) -> None:
-        """Agents hear both in this order, so that a running install knows about `discard` when it stops."""
+    async def _stop_task(self, effect: StopTask) -> None:
+        """An agent that is away finds the note when it begins with the task; one that is there is told."""
+        said = "discard" if effect.discard else "keep"
+        await self._client.set(keys.install_stop(effect.task_id), said, ex=keys.INSTALL_TTL_S)
+        await self._in_sender(partial(self._tell_agent, effect))
+
+    def _tell_agent(self, effect: StopTask) -> None:
+        """It hears both in this order, so that a running install knows about `discard` when it stops."""
         if effect.discard:
             self._app.control.broadcast(
                 CANCEL_INSTALL,

@@ -14,7 +14,7 @@ from tasks.celery_app import make_app
 from tasks.celery_config import AGENT_NAME, CANCEL_INSTALL, INSTALL, PROGRESS, UNINSTALL
 from tasks.contract import InstallProgress, InstallRequest
 from tasks.errors import NotFoundError, PendraError, UnavailableError
-from tasks.keys import install_queue
+from tasks.keys import INSTALL_TTL_S, install_queue, install_stop
 
 _AGENT = AGENT_NAME.format(node="")
 _ASK_S = 1.5
@@ -93,7 +93,11 @@ class FleetModels:
         arguments = {"target": target, "discard": discard}
         options = {"arguments": arguments, "destination": where, "reply": True, "timeout": _ASK_S}
         replies = self._asked(lambda: self._app.control.broadcast(CANCEL_INSTALL, **options))
-        return sum(len(said.get("ok", ())) for reply in replies for said in reply.values())
+        hit = sum(len(said.get("ok", ())) for reply in replies for said in reply.values())
+        if not hit:  # a task whose agent is away, or which has not begun: it finds the note when it does
+            note, said = install_stop(target), "discard" if discard else "keep"
+            self._asked(lambda: self._app.backend.client.set(note, said, ex=INSTALL_TTL_S))
+        return hit
 
     def models(self, nodes: list[str]) -> dict[str, list[dict[str, Any]]]:
         """What the hosts have installed."""

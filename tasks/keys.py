@@ -16,6 +16,7 @@
 | `pendra:epoch:<bridge>` | number: how often that token has changed | – | bridge | bridge |
 | `pendra:open:<bridge>` | hash: job id → sealed `bridge.registry.Entry` of an open job | JOB_TTL_S | bridge | the bridge that succeeds it |
 | `pendra:installs:<bridge>` | hash: request id → sealed `bridge.entries.InstallEntry` | INSTALL_TTL_S | bridge | the bridge that succeeds it |
+| `pendra:stop:<task>` | string `keep` or `discard`: an install that must not begin (its agent may be away when it is cancelled) | INSTALL_TTL_S | bridge, cli | installer agent |
 | `pendra:jobs:<bridge>` | string: `tasks.contract.Overview` JSON, for people | OVERVIEW_TTL_S | bridge | cli |
 | `pendra:control:<worker>` | channel: `{"op": "cancel", "job_id", "attempt"}` … | – | bridge | worker |
 | `pendra:answers:<request>` | list: `{"worker_id", "ok", "busy"}`, what workers answer to `unload` | ANSWERS_TTL_S | worker | installer agent |
@@ -91,6 +92,10 @@ def open_installs(bridge_id: str) -> str:
 
 
 def overview(bridge_id: str) -> str:
+def install_stop(task_id: str) -> str:
+    return f"{PREFIX}stop:{task_id}"
+
+
     return f"{PREFIX}jobs:{bridge_id}"
 
 

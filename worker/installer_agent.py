@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import redis
+
 from tasks import keys
 from tasks.celery_config import INSTALL
 from tasks.contract import InstallRequest
@@ -178,13 +180,22 @@ class Agent:
 
     @contextmanager
     def _ticket(self, task_id: str, model: str) -> Iterator[Ticket]:
+        asked = self._asked_before(task_id)
         with self._lock:
-            ticket = self._tickets[task_id] = Ticket(model)
+            ticket = self._tickets[task_id] = Ticket(model, asked)
         try:
             yield ticket
         finally:
             with self._lock:
                 self._tickets.pop(task_id, None)
+
+    def _asked_before(self, task_id: str) -> Stop | None:
+        """Whether it was cancelled while nobody was there to hear it."""
+        try:
+            said = self._client.get(keys.install_stop(task_id))
+        except redis.RedisError:
+            return None
+        return Stop(said.decode()) if said in (b"keep", b"discard") else None
 
     def _why_stop(self, task_id: str, ticket: Ticket) -> Stop | None:
         from celery.worker.state import revoked  # noqa: PLC0415  # what `celery control revoke` and Flower fill

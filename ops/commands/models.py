@@ -118,7 +118,8 @@ def cancel(target: str, node: str | None, *, discard: bool) -> None:
     """Cancel installs of the fleet, by task id or model id; what came stays for a later try."""
     with _fleet() as fleet:
         hit = fleet.cancel(target, None if node is None else [node], discard=discard)
-    click.echo(f"{hit} running installs cancelled")
+    later = "" if hit else "; a task of that id that has not begun yet will not"
+    click.echo(f"{hit} running installs cancelled{later}")
 
 
 @command.command("uninstall")

@@ -63,6 +63,19 @@ def test_a_host_that_is_not_there_is_named(host: Host, capsys: pytest.CaptureFix
     assert NODE in errors
 
 
+def test_cancelled_while_the_agent_is_away(host: Host, capsys: pytest.CaptureFixture[str]):
+    """Nobody hears the cancel; the install does not begin all the same."""
+    host.stop()
+    with serving(FileServer()) as server:
+        task_id = host.ask(model="tiny:1", source=server.url, sha256=SHA256)
+        assert cli.run(["models", "cancel", task_id]) == 0
+        assert "has not begun yet will not" in capsys.readouterr().out
+        host.start()
+        assert "[cancelled]" in host.words(task_id)
+    assert not (host.store / "tiny.gguf").exists()
+    assert server.requests == []
+
+
 def test_cancel_from_another_shell(host: Host, capsys: pytest.CaptureFixture[str]):
     with serving(FileServer(stalls=[50_000, 0, 0, 0])) as server:
         what = ["tiny:1", "--source", server.url, "--sha256", SHA256]

@@ -22,6 +22,7 @@ NAMES = {
     keys.open_jobs: "pendra:open:<bridge>",
     keys.open_installs: "pendra:installs:<bridge>",
     keys.overview: "pendra:jobs:<bridge>",
+    keys.install_stop: "pendra:stop:<task>",
     keys.answers: "pendra:answers:<request>",
     keys.model_queue: "model.<model>",
     keys.worker_queue: "worker.<worker>",
