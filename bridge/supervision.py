@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +16,7 @@ SILENT_S = 2 * WORKER_LEASE_S  # after Redis lost its data: how long a running j
 REDIS_GRACE_S = 10.0  # how long jobs wait for a Redis that is away
 HEARD_S = 1.25  # a Redis that was silent for longer is not a proof that a worker is
 LATE_TICK_S = 2.0  # a tick this late means that we slept, not the workers
+SWEEP_TIMERS = 4096
 MAX_LOSSES = 3  # attempts
 MAX_HANDOVERS = 16  # a rolling restart moves a long stream once a worker; beyond that something is wrong
 
@@ -37,10 +39,11 @@ class Timer:
 
 
 class Timers:
-    """A heap of timers. Nothing is ever cancelled: a timer that no longer applies is dropped when it comes up."""
+    """A heap of timers. None is ever cancelled: one that no longer applies is dropped when it comes up, or swept."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
+        self._sweep_at = SWEEP_TIMERS
         self._count = itertools.count()
 
     def set(self, when: float, timer: Timer) -> None:
@@ -51,6 +54,13 @@ class Timers:
         while self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2])
         return due
+
+    def sweep(self, open_jobs: Container[str]) -> None:
+        """Drop those of ended jobs, when there are many: far deadlines of short jobs would pile up for hours."""
+        if len(self._heap) >= self._sweep_at:
+            self._heap = [row for row in self._heap if row[2].job_id in open_jobs]
+            heapq.heapify(self._heap)
+            self._sweep_at = max(SWEEP_TIMERS, 2 * len(self._heap))
 
 
 def still_due(timer: Timer, record: JobRecord) -> bool:

@@ -78,6 +78,7 @@ class Watch:
             record = self._ledger.jobs.open.get(timer.job_id)
             if record is not None and still_due(timer, record):
                 self._overdue(record, timer.due, now)
+        self._ledger.timers.sweep(self._ledger.jobs.open)
         for orphan in self._ledger.scheduler.orphans(now):
             self._ledger.fail(self._ledger.jobs.open[orphan.job_id], problems.NO_WORKER, now)
 

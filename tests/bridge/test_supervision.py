@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from bridge.jobs import JobRecord, JobState
-from bridge.supervision import MAX_HANDOVERS, MAX_LOSSES, Due, Timer, Timers, may_hand_over, may_run_again, still_due
+from bridge.supervision import (
+    MAX_HANDOVERS,
+    MAX_LOSSES,
+    SWEEP_TIMERS,
+    Due,
+    Timer,
+    Timers,
+    may_hand_over,
+    may_run_again,
+    still_due,
+)
 from tests.bridge.builders import job
 
 
@@ -21,6 +31,15 @@ def test_timers_come_up_in_order_of_time() -> None:
     assert [t.job_id for t in timers.pop_due(2.0)] == ["a", "b"]
     assert timers.pop_due(2.5) == []
     assert [t.job_id for t in timers.pop_due(9.0)] == ["c"]
+
+
+def test_timers_of_ended_jobs_do_not_pile_up() -> None:
+    timers = Timers()
+    for n in range(10 * SWEEP_TIMERS):
+        timers.set(1e6 + n, Timer(f"j{n}", Due.DEADLINE))
+        timers.sweep({"j0", f"j{n}"})
+    assert len(timers._heap) <= SWEEP_TIMERS
+    assert [t.job_id for t in timers.pop_due(1e6)] == ["j0"]
 
 
 @pytest.mark.parametrize(
