@@ -18,7 +18,7 @@ _PUBLISHING = {JobState.DISPATCHED, JobState.RUNNING, JobState.FENCING}
 
 
 class Watch:
-    """Judges leases only while it could have heard: not while Redis is away or silent, nor after we slept ourselves."""
+    """Judges leases only while it could hear: not while Redis is away or silent, nor after we slept ourselves."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
