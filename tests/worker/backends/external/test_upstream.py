@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.errors import PendraError
 from tests.worker.backends.external.asking import http_client
@@ -122,6 +124,17 @@ async def test_lines_end_at_line_feeds_only():
     text = '{"a":"\u2028\u0085"}\n\n{"b":1}\r\n{"c":2}'.encode()
     async with at(RawServer(whole(text))) as found:
         assert await fetch(found, collected) == ['{"a":"\u2028\u0085"}'.encode(), b'{"b":1}', b'{"c":2}']
+
+
+@given(st.lists(st.text(alphabet="ab\r\n é", max_size=12).map(str.encode), max_size=12))
+async def test_lines_are_the_same_however_packets_are_cut(packets: list[bytes]):
+    class Body:
+        async def aiter_bytes(self):
+            for packet in packets:
+                yield packet
+
+    whole = [line.strip() for line in b"".join(packets).split(b"\n") if line.strip()]
+    assert await collected(Body(), Found(ProductName.OLLAMA, "http://x"), QUICK) == whole
 
 
 async def test_cancelling_before_an_answer_closes_the_connection():

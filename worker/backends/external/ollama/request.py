@@ -84,6 +84,13 @@ class _Sampling(Body):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
+class _Own(_Sampling):
+    """Ollama's own `options` of a request, those that can be told right from wrong."""
+
+    num_ctx: int | None = of("a whole number from 1", ge=1, lt=2**31)
+    num_predict: int | None = of("a whole number; -1 = no limit", ge=-2, lt=2**31)
+
+
 def chat_body(body: JsonObject, served: Served) -> JsonObject:
     """Raises BadRequestError: what is wrong, or what Ollama cannot do (`unsupported_parameter`)."""
     _refuse(body)
@@ -118,11 +125,20 @@ def _add(made: JsonObject, name: str, value: Any) -> None:
 def _options(fields: _Sampling, context_length: int | None) -> JsonObject:
     """The client's own `options` win over what its OpenAI fields say; an own `num_ctx` over the model's."""
     values = {option: getattr(fields, name) for name, option in _OPTIONS.items()}
-    own = {name: value for name, value in (fields.options or {}).items() if value is not None}
+    own = _own(fields.options or {})
     options = {name: value for name, value in values.items() if value is not None} | own
     if context_length and "num_ctx" not in own:
         options["num_ctx"] = context_length
     return options
+
+
+def _own(options: JsonObject) -> JsonObject:
+    """What is given of the client's own options. Raises BadRequestError."""
+    try:
+        read(_Own, options)
+    except BadRequestError as exc:
+        raise BadRequestError(f"options.{exc.message}", param=f"options.{exc.param}") from None
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _think(body: JsonObject, fields: _Sampling, features: tuple[str, ...] | None) -> bool | str | None:
