@@ -87,6 +87,7 @@ class HandVocab:
     adds_bos: bool = True
     eog: frozenset[int] = frozenset({2})
     handle: None = None
+    fill: None = None
 
     def renderer(self, special: object) -> Callable[[int], bytes]:
         return lambda token: chr(token).encode()

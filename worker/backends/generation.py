@@ -10,6 +10,7 @@ from tasks.contract import Job, Usage
 from tasks.errors import BadRequestError
 from worker.backends.grammars import Tokens
 from worker.engine.api import GenerationRequest, SamplingParams, StepOutput
+from worker.engine.vocab import Fill
 from worker.generate.biases import Bias, resolved
 from worker.generate.reply import TextReply
 from worker.generate.resumption import Delivered, unpack
@@ -18,6 +19,7 @@ from worker.generate.resumption import Delivered, unpack
 class Vocabulary(Tokens, Protocol):
     bos: int
     adds_bos: bool
+    fill: Fill | None
 
     def renderer(self, special: bool | frozenset[int]) -> Callable[[int], bytes]: ...  # noqa: FBT001  # as in the engine
 
@@ -55,6 +57,7 @@ class Gathering:
 
     def __init__(self, requests: tuple[GenerationRequest, ...]) -> None:
         self._first: dict[str, int] = {}
+        self._single = len(requests) == 1
         self._left = len(requests)
         self._usage = Usage()
         count = 0
@@ -63,12 +66,12 @@ class Gathering:
             count += request.n
 
     def take(self, output: StepOutput) -> StepOutput:
+        if self._single:
+            return output
         first = self._first[output.request_id]
         if output.usage is None:
-            return replace(output, index=first + output.index) if first else output
+            return replace(output, index=first + output.index)
         self._left -= 1
-        if not (first or self._left):
-            return output  # there is but one request
         self._usage = _sum(self._usage, output.usage)
         return replace(output, index=first + output.index, usage=None if self._left else self._usage)
 

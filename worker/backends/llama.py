@@ -20,6 +20,7 @@ from tasks.errors import BadRequestError, JobCancelledError, PendraError, Unavai
 from tasks.logs import event, where
 from worker.backends.base import CancelToken, Reply, StepPublisher
 from worker.backends.chats import Chats
+from worker.backends.completions import Completions
 from worker.backends.generation import Gathering, Generation, Model
 from worker.engine.api import EngineStats, FinishReason, GenerationRequest, StepOutput
 
@@ -57,7 +58,10 @@ class LlamaBackend:
         self._users = 0
         self._closed = False
         try:
-            self._chats = Chats(model)
+            self._preparers: dict[JobKind, Chats | Completions] = {
+                JobKind.CHAT: Chats(model),
+                JobKind.COMPLETION: Completions(model),
+            }
             self._engine = make_engine(self._on_step)
             self._engine.start()
         except BaseException:
@@ -73,12 +77,13 @@ class LlamaBackend:
 
     def serve(self, job: Job, reply: Reply, cancel: CancelToken) -> None:
         """Run the job and block until it has ended. Raises PendraError when nothing was replied yet."""
-        if job.kind is not JobKind.CHAT:
+        preparer = self._preparers.get(job.kind)
+        if preparer is None:
             raise BadRequestError(f"the model {job.model} serves chat; {job.kind} is not available on this worker")
         with self._in_use():
             if cancel.cancelled:
                 raise JobCancelledError("the request was cancelled before it began")
-            ready = self._chats.prepare(job, self._engine.ctx_limit)
+            ready = preparer.prepare(job, self._engine.ctx_limit)
             self._run(ready, _Running(job, reply, ready), cancel)
 
     def _run(self, ready: Generation, running: _Running, cancel: CancelToken) -> None:

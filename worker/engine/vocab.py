@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from llama_cpp import llama_cpp as lib
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """The tokens with which a model is asked to fill in the middle."""
+
+    prefix: int
+    suffix: int
+    middle: int
 
 
 class Vocab:
@@ -22,6 +32,8 @@ class Vocab:
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
         self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab)
+        self.fill = self._fill()
+        """None: the model does not know how to fill in the middle."""
 
     @property
     def handle(self) -> Any:
@@ -74,6 +86,11 @@ class Vocab:
             if count >= 0:
                 return buffer.raw[:count]
             room = -count
+
+    def _fill(self) -> Fill | None:
+        vocab = self._vocab
+        ids = (lib.llama_vocab_fim_pre(vocab), lib.llama_vocab_fim_suf(vocab), lib.llama_vocab_fim_mid(vocab))
+        return Fill(*ids) if min(ids) >= 0 else None
 
     def _suppressed(self) -> tuple[int, ...]:
         """Tokens the model's author says must never be generated."""

@@ -1,0 +1,1 @@
+"""Legacy completions: a prompt in, its continuation out."""

@@ -1,0 +1,129 @@
+"""A legacy completion request (`/v1/completions`), checked field by field, as one frozen value. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from tasks.contract import JsonObject
+from worker.completion.unsupported import refuse_unsupported
+from worker.engine.api import MOST_CHOICES, MOST_TOP_LOGPROBS, SamplingParams
+from worker.generate.biases import Bias
+from worker.generate.faults import read
+from worker.generate.fields import TOP_LOGPROBS, GenerationFields, of, sampling_of
+
+DEFAULT_MAX_TOKENS = 16
+"""OpenAI's; llama-server goes on until the context is full, which `max_tokens: -1` asks for."""
+MOST_PROMPTS = 64
+MOST_REPLIES = 128
+_UNLIMITED = -1
+
+Prompt = str | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """`prompts` are texts or token ids; each gets `n` replies. `suffix` "" = none."""
+
+    prompts: tuple[Prompt, ...] = field(repr=False)
+    suffix: str = field(default="", repr=False)
+    echo: bool = False
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    biases: tuple[Bias, ...] = field(default=(), repr=False)
+    stop: tuple[str, ...] = field(default=(), repr=False)
+    max_tokens: int | None = DEFAULT_MAX_TOKENS
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    cache_prompt: bool = True
+    stream: bool = False
+    n: int = 1
+    logprobs: int | None = None
+
+
+def parse_completion(body: JsonObject) -> CompletionRequest:
+    """Pure. Raises BadRequestError: `bad_request` or `unsupported_parameter`."""
+    refuse_unsupported(body)
+    return _request(read(CompletionFields, body))
+
+
+def _prompts(value: Any) -> tuple[Prompt, ...]:
+    """A text, texts, token ids, or lists of token ids."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list) or not value:
+        raise _wrong()
+    return (_ids(value),) if _is_id(value[0]) else tuple(_one(prompt) for prompt in value)
+
+
+def _one(prompt: Any) -> Prompt:
+    return prompt if isinstance(prompt, str) else _ids(prompt)
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or not all(map(_is_id, value)):
+        raise _wrong()
+    return tuple(value)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _wrong() -> PydanticCustomError:
+    return PydanticCustomError("prompt", "is no prompt")
+
+
+class CompletionFields(GenerationFields):
+    """The fields we read."""
+
+    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_prompts), Field(max_length=MOST_PROMPTS, strict=False)] = (
+        Field(description=f"a text, a list of token ids, or a list of 1 to {MOST_PROMPTS} of either")
+    )
+    suffix: str | None = of("a text")
+    echo: bool | None = of("true or false")
+    max_tokens: int | None = of("a whole number from 0; -1 = until the context is full", ge=_UNLIMITED, lt=2**31)
+    logprobs: int | None = of(TOP_LOGPROBS, ge=0, le=MOST_TOP_LOGPROBS)
+    best_of: int | None = of(f"a whole number from 1 to {MOST_CHOICES}", ge=1, le=MOST_CHOICES)
+
+    @model_validator(mode="after")
+    def _together(self) -> CompletionFields:
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise _rule("best_of", "must be n: replies are not made to be thrown away")
+        if len(self.prompt) * (self.n or 1) > MOST_REPLIES:
+            raise _rule("n", f"times the number of prompts must be at most {MOST_REPLIES}")
+        if self.echo and self.suffix:
+            raise _rule("echo", "cannot be combined with suffix")
+        if self.echo and self.logprobs is not None:
+            raise _rule("logprobs", "cannot be combined with echo: the prompt's tokens are not scored")
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        if self.max_tokens is None:
+            return DEFAULT_MAX_TOKENS
+        return None if self.max_tokens == _UNLIMITED else self.max_tokens
+
+
+def _rule(param: str, words: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{words}", {"param": param, "words": words})
+
+
+def _request(body: CompletionFields) -> CompletionRequest:
+    return CompletionRequest(
+        prompts=body.prompt,
+        suffix=body.suffix or "",
+        echo=bool(body.echo),
+        sampling=sampling_of(body),
+        biases=body.logit_bias or (),
+        stop=body.stop or (),
+        max_tokens=body.limit,
+        min_tokens=body.min_tokens or 0,
+        ignore_eos=bool(body.ignore_eos),
+        cache_prompt=body.cache_prompt is not False,
+        stream=bool(body.stream),
+        n=body.n or 1,
+        logprobs=body.logprobs,
+    )
