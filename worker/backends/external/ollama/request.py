@@ -1,38 +1,16 @@
-"""An OpenAI-shaped chat request as the body of Ollama's `POST /api/chat`. Pure.
-
-`options.num_ctx`: Ollama cuts a prompt silently at its small default, so the context length that the model has is
-sent along, unless the request has an `options.num_ctx` of its own. Chat only.
-"""
+"""An OpenAI-shaped chat request as the body of Ollama's `POST /api/chat`. Pure."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, Field
+from typing import Any
 
 from tasks.contract import JsonObject
 from tasks.errors import BadRequestError
 from worker.backends.external.ollama.messages import chat_messages, tools_of
+from worker.backends.external.ollama.options import LEVELS, Sampling, options_of
 from worker.backends.external.product import Served
-from worker.embeddings.fields import Body, of, read
+from worker.embeddings.fields import read
 
-_LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "ultra": "max"}
-"""OpenAI's efforts as Ollama's own route reads them (openai/openai.go, thinkFromReasoningEffort)."""
-
-_OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "typical_p": "typical_p",
-    "repeat_penalty": "repeat_penalty",
-    "repeat_last_n": "repeat_last_n",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "seed": "seed",
-    "stop": "stop",
-    "limit": "num_predict",
-}
 _REFUSED = {
     "logit_bias": "Ollama cannot bias tokens; leave logit_bias out",
     "functions": "functions are the old form of tools; send tools instead",
@@ -47,59 +25,15 @@ _REFUSED = {
 _NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
 
 
-def _stops(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-class _Sampling(Body):
-    """Checked here: a wrong type in `options` is an HTTP 500 of Ollama's."""
-
-    temperature: float | None = of("a number from 0 to 5", ge=0, le=5, allow_inf_nan=False)
-    top_p: float | None = of("a number from 0 to 1", ge=0, le=1, allow_inf_nan=False)
-    min_p: float | None = of("a number from 0 to 1", ge=0, le=1, allow_inf_nan=False)
-    typical_p: float | None = of("a number from 0 to 1", ge=0, le=1, allow_inf_nan=False)
-    top_k: int | None = of("a whole number; 0 or -1 = all tokens", ge=-1, lt=2**31)
-    repeat_penalty: float | None = of("a number above 0, at most 10; 1 = off", gt=0, le=10, allow_inf_nan=False)
-    repeat_last_n: int | None = of("a whole number from -1 to 65536", ge=-1, le=65536)
-    frequency_penalty: float | None = of("a number from -2 to 2", ge=-2, le=2, allow_inf_nan=False)
-    presence_penalty: float | None = of("a number from -2 to 2", ge=-2, le=2, allow_inf_nan=False)
-    seed: int | None = of("a whole number of 64 bits", ge=-(2**63), lt=2**63)
-    stop: Annotated[tuple[str, ...], BeforeValidator(_stops), Field(strict=False)] | None = of(
-        "a text, or a list of 1 to 16 texts", min_length=1, max_length=16
-    )
-    max_tokens: int | None = of("a whole number from 1", ge=1, lt=2**31)
-    max_completion_tokens: int | None = of("a whole number from 1", ge=1, lt=2**31)
-    logprobs: bool | None = of("true or false")
-    top_logprobs: int | None = of("a whole number from 0 to 20", ge=0, le=20)
-    enable_thinking: bool | None = of("true or false")
-    reasoning_effort: str | None = of(f'"none", {", ".join(_LEVELS)} or "max"', max_length=16)
-    tool_choice: str | None = of('"auto" or "none": Ollama cannot be made to call a tool')
-    parallel_tool_calls: bool | None = of("true or false")
-    options: JsonObject | None = of("an object of Ollama's options")
-    chat_template_kwargs: JsonObject | None = of("an object; Ollama reads enable_thinking of it")
-
-    @property
-    def limit(self) -> int | None:
-        """OpenAI's newer name wins."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-
-
-class _Own(_Sampling):
-    """Ollama's own `options` of a request, those that can be told right from wrong."""
-
-    num_ctx: int | None = of("a whole number from 1", ge=1, lt=2**31)
-    num_predict: int | None = of("a whole number; -1 = no limit", ge=-2, lt=2**31)
-
-
 def chat_body(body: JsonObject, served: Served) -> JsonObject:
     """Raises BadRequestError: what is wrong, or what Ollama cannot do (`unsupported_parameter`)."""
     _refuse(body)
-    fields = read(_Sampling, body)
+    fields = read(Sampling, body)
     made: JsonObject = {
         "model": served.name,
         "messages": chat_messages(body.get("messages")),
         "stream": True,  # always: silence can then be told from work, and counters come for both kinds of reply
-        "options": _options(fields, served.info.context_length),
+        "options": options_of(fields, served.info.context_length),
     }
     if body.get("tools") and fields.tool_choice != "none":
         made["tools"] = tools_of(body["tools"])
@@ -122,26 +56,7 @@ def _add(made: JsonObject, name: str, value: Any) -> None:
         made[name] = value
 
 
-def _options(fields: _Sampling, context_length: int | None) -> JsonObject:
-    """The client's own `options` win over what its OpenAI fields say; an own `num_ctx` over the model's."""
-    values = {option: getattr(fields, name) for name, option in _OPTIONS.items()}
-    own = _own(fields.options or {})
-    options = {name: value for name, value in values.items() if value is not None} | own
-    if context_length and "num_ctx" not in own:
-        options["num_ctx"] = context_length
-    return options
-
-
-def _own(options: JsonObject) -> JsonObject:
-    """What is given of the client's own options. Raises BadRequestError."""
-    try:
-        read(_Own, options)
-    except BadRequestError as exc:
-        raise BadRequestError(f"options.{exc.message}", param=f"options.{exc.param}") from None
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _think(body: JsonObject, fields: _Sampling, features: tuple[str, ...] | None) -> bool | str | None:
+def _think(body: JsonObject, fields: Sampling, features: tuple[str, ...] | None) -> bool | str | None:
     """None leaves it to the model. A model that does not think refuses to be asked to, so it is not asked."""
     asked = _asked_to_think(body, fields)
     if features is not None and "thinking" not in features:
@@ -149,7 +64,7 @@ def _think(body: JsonObject, fields: _Sampling, features: tuple[str, ...] | None
     return asked
 
 
-def _asked_to_think(body: JsonObject, fields: _Sampling) -> bool | str | None:
+def _asked_to_think(body: JsonObject, fields: Sampling) -> bool | str | None:
     own = body.get("think")  # Ollama's own field
     if isinstance(own, bool | str):
         return own
@@ -170,9 +85,9 @@ def _effort(reasoning: Any, effort: str | None) -> str | None:
         return None
     if given in ("none", "max"):
         return str(given)
-    level = _LEVELS.get(given) if isinstance(given, str) else None
+    level = LEVELS.get(given) if isinstance(given, str) else None
     if level is None:
-        raise _unsupported("reasoning_effort", f'reasoning_effort must be "none", {", ".join(_LEVELS)} or "max"')
+        raise _unsupported("reasoning_effort", f'reasoning_effort must be "none", {", ".join(LEVELS)} or "max"')
     return level
 
 

@@ -47,4 +47,4 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def product() -> LmStudio:
-    return LmStudio(Patience(first_s=5.0, idle_s=0.3, pauses_s=(0.01, 0.01)), poll_s=0.001)
+    return LmStudio(Patience(first_s=30.0, idle_s=30.0, pauses_s=(0.01, 0.01)), poll_s=0.001)

@@ -14,7 +14,8 @@ from worker.backends.external.ollama.product import Ollama
 from worker.backends.external.product import Found, Served
 from worker.backends.external.upstream import Patience
 
-QUICK = Patience(first_s=5.0, idle_s=0.3, pauses_s=(0.01, 0.01))
+PATIENT = Patience(first_s=30.0, idle_s=30.0, pauses_s=(0.01, 0.01))
+HASTY = Patience(first_s=30.0, idle_s=1.0, pauses_s=(0.01, 0.01))
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Asker:
     found: Found
 
     def __post_init__(self) -> None:
-        self.product = Ollama(QUICK)
+        self.product = Ollama(PATIENT)
 
     async def model(self, name: str) -> Served:
         models = await self.product.models(self.http, self.found)
