@@ -14,10 +14,11 @@ from bridge import problems, replies
 from bridge.effects import Heal
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
+from bridge.pictures import finished_words
 from bridge.supervision import Due, Timer
 from tasks.contract import Chunk, Claimed, Failed, Finished, Progress
 from tasks.errors import PendraError, SealError
-from tasks.events import Envelope, open_event
+from tasks.events import Envelope, Piece, open_body
 from tasks.keys import WORKER_LEASE_S
 from tasks.logs import event as log_event
 from tasks.sealing import Opener
@@ -58,12 +59,15 @@ class Stream:
 
     def _next(self, record: JobRecord, envelope: Envelope, now: float) -> None:
         try:
-            event = open_event(envelope, self._opener)
+            event = open_body(envelope, self._opener)
         except SealError as problem:
             self._flush()
             self._ledger.fail(record, problem, now)
             return
-        if isinstance(event, Chunk):
+        if isinstance(event, Piece):
+            self._take_tokens(record, event.tokens)
+            self._say(record, event.data, now)
+        elif isinstance(event, Chunk):
             self._chunk(record, event, now)
         elif isinstance(event, Finished | Failed):
             self._last.append((record, event))
@@ -71,20 +75,28 @@ class Stream:
             self._moved(record, event, now)
 
     def _chunk(self, record: JobRecord, event: Chunk, now: float) -> None:
-        text = replies.chunk_event(event.job_id, event.seq, event.data)
-        passes = self._ledger.flow.passes(record.outbox)
-        record.outbox.add((event.seq, text, True), sent=passes)
-        record.next_seq += 1
-        record.streamed = True
-        if event.tokens is None:
-            record.continuable = False
-        elif event.step:
+        if event.step and event.tokens is not None:
             _take_step(record, event)
         else:
-            record.tokens.extend(event.tokens)
+            self._take_tokens(record, event.tokens)
+        self._say(record, event.data, now)
+
+    def _take_tokens(self, record: JobRecord, tokens: tuple[int, ...] | None) -> None:
+        if tokens is None:
+            record.continuable = False
+        else:
+            record.tokens.extend(tokens)
+
+    def _say(self, record: JobRecord, data: str, now: float) -> None:
+        """The next piece of the reply's text."""
+        text = replies.chunk_event(record.id, record.next_seq, data)
+        passes = self._ledger.flow.passes(record.outbox)
+        record.outbox.add((record.next_seq, text, True), sent=passes)
+        record.next_seq += 1
+        record.streamed = True
         if passes:
             self._chunks.append(text)
-            self._chunked.add(event.job_id)
+            self._chunked.add(record.id)
         else:
             self._held_back(record, now)
 
@@ -130,7 +142,8 @@ class Stream:
         self._ledger.deliver(record, replies.claimed(event))
 
     def _failed(self, record: JobRecord, event: Failed, now: float) -> None:
-        problem = PendraError(event.message, code=event.code, param=event.param)
+        words = finished_words(event, self._ledger.fleet)
+        problem = PendraError(words, code=event.code, param=event.param)
         if event.retryable and record.state is JobState.FENCING:
             return  # it is being taken elsewhere already
         if event.retryable and event.code == problems.DRAINING.code:
