@@ -1,0 +1,51 @@
+"""kill -9 of a real installer agent at many moments of an install: after each, a retry ends in the verified model."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.celery_config import UNINSTALL
+from tests.integration.install_host import Host
+from tests.worker.store.models import GGUF, SHA256, FileServer, serving
+from worker.store import journal
+
+KILLS = 20
+
+
+@pytest.fixture
+def host(redis_url: str, tmp_path: Path) -> Iterator[Host]:
+    made = Host(redis_url, tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+def test_an_agent_killed_at_many_moments(host: Host) -> None:
+    """Nothing or the whole model is visible, whenever it died; what came is gone on with, not fetched twice."""
+    moments, interrupted = random.Random(20), 0
+    file = host.store / "tiny.gguf"
+    with serving(FileServer()) as server:
+        asked = {"model": "tiny:1", "source": server.url, "sha256": SHA256}
+        for _ in range(KILLS):
+            server.pace_s = 0.02
+            host.ask(**asked)
+            time.sleep(moments.uniform(0.0, 0.4))  # the moment is what varies
+            host.stop(signal.SIGKILL)
+            assert not file.exists() or file.read_bytes() == GGUF
+            interrupted += not file.exists()
+            server.pace_s = 0.0
+            host.start()
+            meta = host.done(host.ask(**asked))
+            assert meta["status"] == "SUCCESS", meta
+            assert file.read_bytes() == GGUF
+            assert journal.unfinished(host.store) == []
+            assert host.done(host.ask(UNINSTALL, model="tiny:1"))["status"] == "SUCCESS"
+    assert interrupted >= KILLS // 2  # the moments were inside of installs
