@@ -68,15 +68,14 @@ class Sealer:
     """Seals under one fleet key with this process's own subkey. Thread-safe. Never share across fork."""
 
     def __init__(self, key: FleetKey) -> None:
-        self._key_id = key.id
-        self._salt = os.urandom(_SALT_BYTES)
-        self._aead = key.subkey(self._salt)
+        salt = os.urandom(_SALT_BYTES)
+        self._begin = _MAGIC + key.id + salt
+        self._aead = key.subkey(salt)
         self._counter = itertools.count()
 
     def seal(self, plaintext: bytes, aad: bytes) -> bytes:
-        counter = next(self._counter)
-        head = _HEAD.pack(_MAGIC, self._key_id, self._salt, counter)
-        return head + self._aead.encrypt(b"\0\0\0\0" + counter.to_bytes(8, "big"), plaintext, aad)
+        counter = next(self._counter).to_bytes(8, "big")
+        return self._begin + counter + self._aead.encrypt(b"\0\0\0\0" + counter, plaintext, aad)
 
 
 class Opener:
@@ -125,4 +124,4 @@ def blob_aad(key: str, name: str, index: int) -> bytes:
 
 
 def event_aad(job_id: str, attempt: int, seq: int) -> bytes:
-    return b"event\0%s\0%d\0%d" % (job_id.encode(), attempt, seq)
+    return f"event\0{job_id}\0{attempt}\0{seq}".encode()
