@@ -31,6 +31,7 @@ PONG_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 2.0
 OUTBOX_CHARS = 8 * 1024 * 1024  # of frames of no job; those of jobs come a window at a time (bridge.flow)
 REPORT_CHARS = 64 * 1024
+ROOM_CHARS = 256 * 1024
 NO_CLOSE_FRAME = 1006  # RFC 6455 §7.1.5
 
 
@@ -75,6 +76,12 @@ class Link:
         """Close the connection now, without words; the next one is dialled at once."""
         if self._socket is not None:
             self._socket.transport.abort()
+
+    async def room(self) -> bool:
+        """Wait until less than ROOM_CHARS are queued. False: the link is gone."""
+        while self._socket is not None and self._outbox_chars > ROOM_CHARS:
+            await self._written.wait()
+        return self._socket is not None
 
     async def flushed(self) -> None:
         """Wait until everything queued was handed to the socket, or the link is gone."""

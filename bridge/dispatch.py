@@ -19,21 +19,25 @@ import redis
 import redis.asyncio as aredis
 
 from bridge import problems
+from bridge.blob_store import BlobStore
 from bridge.effects import (
     Acquire,
     CancelOnWorker,
     DrainWorker,
+    DropBlobs,
     DropInstall,
     Enqueue,
     Fence,
     Forget,
     NoteInstall,
     OnAgents,
+    OnBlobs,
     OnRedis,
     Release,
     Remember,
     StartTask,
     StopTask,
+    StoreBlob,
     SweepWorker,
 )
 from bridge.registry import Registry
@@ -64,6 +68,8 @@ class Results(Protocol):
     def enqueue_failed(self, job_id: str, attempt: int) -> None: ...
     def fenced(self, job_id: str, attempt: int) -> None: ...
     def fence_failed(self, job_id: str, attempt: int) -> None: ...
+    def blob_stored(self, size: int) -> None: ...
+    def blob_failed(self, job_id: str) -> None: ...
     def install_ended(self, task_id: str, result: dict[str, Any] | None, problem: PendraError | None) -> None: ...
 
 
@@ -84,6 +90,7 @@ class Dispatcher:
         self._scripts = scripts or BridgeScripts(client)
         self._app = app
         self._sealer = sealer
+        self._blobs = BlobStore(client, sealer)
         self._results = results
         self._calls = asyncio.Semaphore(CONNECTIONS)
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="celery-send")
@@ -92,7 +99,7 @@ class Dispatcher:
 
     def do(
         self,
-        effect: OnRedis | OnAgents,
+        effect: OnRedis | OnBlobs | OnAgents,
     ) -> None:
         match effect:
             case Acquire(job=job):
@@ -109,13 +116,26 @@ class Dispatcher:
             case CancelOnWorker(job_id=job_id):
                 cancel = partial(self._cancel, effect)
                 self._in_order(job_id, partial(self._insist, cancel, "cancel.failed"))
-            case DrainWorker(worker_id=worker_id):
-                drain = partial(self._tell, worker_id, {"op": "drain"})
-                self._start(self._insist(drain, "drain.failed"))
-            case SweepWorker(worker_id=worker_id):
-                self._start(self._insist(partial(self._sweep, worker_id), "sweep.failed"))
+            case DrainWorker() | SweepWorker():
+                self._worker(effect)
+            case StoreBlob() | DropBlobs():
+                self._blob(effect)
             case StartTask() | StopTask() | NoteInstall() | DropInstall():
                 self._install(effect)
+
+    def _worker(self, effect: DrainWorker | SweepWorker) -> None:
+        if isinstance(effect, DrainWorker):
+            drain = partial(self._tell, effect.worker_id, {"op": "drain"})
+            self._start(self._insist(drain, "drain.failed"))
+        else:
+            self._start(self._insist(partial(self._sweep, effect.worker_id), "sweep.failed"))
+
+    def _blob(self, effect: OnBlobs) -> None:
+        if isinstance(effect, StoreBlob):
+            self._in_order(effect.job_id, partial(self._store, effect))
+        else:
+            drop = partial(self._blobs.drop, effect.key)
+            self._in_order(effect.job_id, partial(self._insist, drop, "blobs.drop_failed"))
 
     def _install(self, effect: OnAgents) -> None:
         match effect:
@@ -201,6 +221,16 @@ class Dispatcher:
     def _placement(self, job: Job, candidates: tuple[tuple[str, int], ...]) -> Placement:
         payload = self._sealer.seal(job.model_dump_json().encode(), payload_aad(job.job_id))
         return Placement(job.job_id, job.attempt, payload, job.bridge_id, job.deadline, candidates)
+
+    async def _store(self, effect: StoreBlob) -> None:
+        try:
+            async with self._calls:
+                await self._blobs.store(effect.job_id, effect.name, effect.index, effect.data)
+        except _FAILED as exc:
+            event(log, logging.ERROR, "blob.store_failed", job_id=effect.job_id, error=type(exc).__name__)
+            self._results.blob_failed(effect.job_id)
+        finally:
+            self._results.blob_stored(len(effect.data))
 
     async def _enqueue(self, effect: Enqueue) -> None:
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.entries import Entry, InstallEntry
-from tasks.contract import Job
+from tasks.contract import BlobRef, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,32 @@ class Forget:
     """The job ended."""
 
     job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBlob:
+    """Lay a piece of one of the job's parts down, before the job. Answer with `Session.blob_stored`."""
+
+    job_id: str
+    name: str
+    index: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropBlobs:
+    """The job's parts (or its large reply) are of no more use: `key` is where they lie."""
+
+    job_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendReply:
+    """Send a large reply to the API, piece by piece. Answer with `Session.reply_lost` when it cannot be read."""
+
+    job_id: str
+    ref: BlobRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,5 +166,6 @@ class DropInstall:
 
 
 OnRedis = Acquire | Remember | Forget | Enqueue | Release | Fence | CancelOnWorker | DrainWorker | SweepWorker
+OnBlobs = StoreBlob | DropBlobs
 OnAgents = StartTask | StopTask | NoteInstall | DropInstall
-Effect = Send | DropLink | Heal | OnRedis | OnAgents
+Effect = Send | SendReply | OnBlobs | DropLink | Heal | OnRedis | OnAgents

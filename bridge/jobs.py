@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from bridge.outbox import Outbox
 from bridge.protocol import JobFrame
+from tasks.contract import BlobRef
 from tasks.logs import event
 from tasks.private import is_private
 
@@ -63,6 +64,7 @@ class JobRecord:
     attempts that a worker lost, `handovers` those that a draining worker gave back, `refusals` those that Redis would
     not take, and `stopped` is the last attempt known to be over or told to stop. Of a private job, `kid` and `steps`
     stand in for `tokens` (`tasks.contract.Resume`), and `blocked_until` is when it may wait again after FENCING.
+    `reply` is where a large reply lies.
     """
 
     frame: JobFrame = field(repr=False)
@@ -76,6 +78,7 @@ class JobRecord:
     refusals: int = 0
     stopped: int = -1
     next_seq: int = 0
+    api_seq: int = -1
     seen_seq: int = -1
     remembered: bool = False
     streamed: bool = False
@@ -91,6 +94,7 @@ class JobRecord:
     dispatched: float | None = None
     ended: float = 0.0
     outbox: Outbox = field(default_factory=Outbox, repr=False)
+    reply: BlobRef | None = None
 
     @property
     def id(self) -> str:
@@ -103,6 +107,11 @@ class JobRecord:
     @property
     def last_seq(self) -> int:
         return self.next_seq - 1
+
+    @property
+    def behind(self) -> bool:
+        """Whether the API has more of it than we know of: a predecessor sent what we have still to hear."""
+        return self.next_seq <= self.api_seq
 
 
 def move(record: JobRecord, state: JobState, **fields: object) -> None:

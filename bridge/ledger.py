@@ -11,7 +11,18 @@ from collections.abc import Callable
 
 from bridge import problems, replies
 from bridge.admission import Rates
-from bridge.effects import Acquire, CancelOnWorker, Effect, Fence, Forget, Release, Remember, Send
+from bridge.effects import (
+    Acquire,
+    CancelOnWorker,
+    DropBlobs,
+    Effect,
+    Fence,
+    Forget,
+    Release,
+    Remember,
+    Send,
+    SendReply,
+)
 from bridge.entries import Entry
 from bridge.fleet import Fleet
 from bridge.flow import Flow
@@ -21,6 +32,7 @@ from bridge.placement import need_of
 from bridge.protocol import JobFrame
 from bridge.scheduler import Go, Scheduler, Waiting
 from bridge.supervision import Due, Timer, Timers, may_hand_over, may_run_again
+from tasks import keys
 from tasks.contract import Finished, Job, Resume
 from tasks.errors import PendraError, WorkerError
 
@@ -157,7 +169,7 @@ class Ledger:
         if allowed:
             self.run_again(record, avoid=record.worker_id)
         else:
-            self.fail(record, problem, now, give_back=True)
+            self.fail(record, problem, now, give_back=True, seq=record.api_seq + 1 if record.behind else None)
 
     def finish(self, record: JobRecord, event: Finished, now: float) -> None:
         view = self.fleet.get(record.worker_id)
@@ -168,10 +180,24 @@ class Ledger:
             return
         self._put(record, replies.usage(record, event))
         self.deliver(record, result)
+        record.reply = event.blob
+        self.send_reply(record)
         self.fleet.ran(record.worker_id, record.frame.model)
         if record.dispatched is not None:
             self.rates.served(record.frame.model, now - record.dispatched)
         self._end(record, Outcome.FINISHED, now)
+
+    def send_reply(self, record: JobRecord) -> None:
+        """A large reply goes beside its result; while the link is down it waits for the API to ask."""
+        if record.reply is not None and self.linked:
+            self.effects.append(SendReply(record.id, record.reply))
+
+    def acked(self, job_id: str, seq: int) -> None:
+        """The API has everything of the job up to and including `seq`."""
+        record = self.jobs.get(job_id)
+        self.jobs.ack(job_id, seq)
+        if record is not None and record.reply is not None and self.jobs.get(job_id) is None:
+            self.effects.append(DropBlobs(job_id, keys.reply(job_id)))
 
     def fail(
         self, record: JobRecord, problem: PendraError, now: float, *, give_back: bool = False, seq: int | None = None
@@ -225,6 +251,8 @@ class Ledger:
         record.outcome = outcome
         if record.remembered:
             self.effects.append(Forget(record.id))
+        if record.frame.laid:
+            self.effects.append(DropBlobs(record.id, keys.blobs(record.id)))
         move(record, JobState.ENDED, outcome=str(outcome), worker_id=record.worker_id, **fields)
         self.jobs.retire(record, now)
 
@@ -237,12 +265,13 @@ class Ledger:
             model=frame.model,
             stream=frame.stream,
             body=frame.body,
-            private=record.private,
             created=frame.created,
             bridge_id=self.bridge_id,
             deadline=frame.deadline,
+            blobs=frame.laid,
             first_seq=record.next_seq,
             resume=_resume(record) if record.streamed else None,
+            private=record.private,
         )
 
 

@@ -20,13 +20,15 @@ import redis
 
 from bridge.admission import Limits
 from bridge.backoff import Fatal
+from bridge.blob_store import ReplyReader
 from bridge.client import Link
 from bridge.dispatch import Dispatcher
-from bridge.effects import DropLink, Effect, Heal, Send
+from bridge.effects import DropLink, Effect, Heal, Send, SendReply
 from bridge.fleet import Gone
 from bridge.identity import Identity, sign_hello
 from bridge.install_watch import InstallWatch
 from bridge.lease import Lease, LeaseLostError
+from bridge.parcels import Parcels
 from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
 from bridge.registry import Registry
 from bridge.relay import Relay
@@ -72,6 +74,7 @@ class Bridge:
         self.relay = Relay(self._client, self.bridge_id, self)
         self.installs = InstallWatch(self._client, self)
         self.link = Link(settings.app_server_ws_url, self._hello, self)
+        self.parcels = Parcels(ReplyReader(self._client, Opener(*fleet_keys)), self)
 
     async def run(self, stop: asyncio.Event) -> Fatal | None:
         """Until `stop` is set (then finish within the grace), or the link fails for good."""
@@ -86,6 +89,7 @@ class Bridge:
                 if worker.done():
                     worker.result()
             if link.done():
+                await self.lease.confirm()
                 return link.result()
             await self._finish()
             return None
@@ -151,6 +155,7 @@ class Bridge:
 
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         await _cancelled(*tasks)
+        self.parcels.stop()
         await self.dispatcher.close()
         with contextlib.suppress(redis.RedisError, OSError):
             await self.lease.give_back()
@@ -164,6 +169,8 @@ class Bridge:
                 self.link.send(effect.text)
             elif isinstance(effect, DropLink):
                 self.link.drop()
+            elif isinstance(effect, SendReply):
+                self.parcels.send(effect)
             elif isinstance(effect, Heal):
                 self.relay.heal(full=effect.full)
             else:
@@ -191,6 +198,7 @@ class Bridge:
         self.apply(self.session.written(chars))
 
     def unlinked(self) -> None:
+        self.parcels.stop()
         self.session.unlinked()
 
     # ---------------------------------------------------------------- from the relay
@@ -233,7 +241,25 @@ class Bridge:
     def install_ended(self, task_id: str, result: dict[str, Any] | None, problem: PendraError | None) -> None:
         self.apply(self.session.install_ended(task_id, result, problem, time.monotonic()))
 
+    # ---------------------------------------------------------------- from the parcels
+
+    def send_piece(self, text: str) -> None:
+        self.session.sent_piece(text)
+        self.link.send(text)
+
+    async def room(self) -> bool:
+        return await self.link.room()
+
+    def reply_lost(self, job_id: str) -> None:
+        self.apply(self.session.reply_lost(job_id, time.monotonic()))
+
     # ---------------------------------------------------------------- from the dispatcher
+
+    def blob_stored(self, size: int) -> None:
+        self.session.blob_stored(size)
+
+    def blob_failed(self, job_id: str) -> None:
+        self.apply(self.session.blob_failed(job_id, time.monotonic()))
 
     def taken(self, job_id: str, attempt: int, worker_id: str, size: int) -> None:
         self.apply(self.session.taken(job_id, attempt, worker_id, size, time.monotonic()))
@@ -244,14 +270,14 @@ class Bridge:
     def dispatch_failed(self, job_id: str, attempt: int) -> None:
         self.apply(self.session.dispatch_failed(job_id, attempt, time.monotonic()))
 
-    def enqueue_failed(self, job_id: str, attempt: int) -> None:
-        self.apply(self.session.enqueue_failed(job_id, attempt, time.monotonic()))
-
     def fenced(self, job_id: str, attempt: int) -> None:
         self.apply(self.session.fenced(job_id, attempt, time.monotonic()))
 
     def fence_failed(self, job_id: str, attempt: int) -> None:
         self.apply(self.session.fence_failed(job_id, attempt, time.monotonic()))
+
+    def enqueue_failed(self, job_id: str, attempt: int) -> None:
+        self.apply(self.session.enqueue_failed(job_id, attempt, time.monotonic()))
 
 
 def limits_of(settings: Settings) -> Limits:

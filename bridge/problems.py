@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bridge.supervision import Due
-from tasks.errors import BadRequestError, JobTimeoutError, PrivateReplyError, UnavailableError, WorkerError
+from tasks.errors import BusyError, JobTimeoutError, PrivateReplyError, UnavailableError, WorkerError
 
 DRAINING = UnavailableError("this bridge is draining and takes no new jobs", code="draining")
 STOPPING = UnavailableError("the bridge was stopped while it held this request; send it again", code="draining")
 NO_WORKER = UnavailableError("every worker that could run this request went away; try again later")
 NO_REDIS = UnavailableError("the job queue (Redis) does not answer; try again later", code="redis_unavailable")
-NO_BLOBS = BadRequestError(
-    "this build takes no binary parts (audio, image uploads) yet", code="unsupported_content", param="blobs"
-)
+UPLOADS_FULL = BusyError("too many files are on their way to the workers; try again later", retry_after=2.0)
+UPLOAD_STALLED = WorkerError("the request's file did not arrive in full; send it again", code="blob_lost")
+REPLY_LOST = WorkerError("the reply was lost between worker and bridge; send the request again", code="blob_lost")
 NO_HOST = UnavailableError("no host of this fleet is connected that could install a model")
 UNKNOWN_JOB = WorkerError("the bridge was restarted and lost this request", code="worker_lost")
 TRIMMED = WorkerError("more was produced while the link was down than the bridge keeps", code="stream_gap")

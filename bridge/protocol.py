@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tasks.contract import InstallProgress, JobKind, ModelInfo, Notice, Priority, Timing, Usage
+from tasks.contract import BlobRef, InstallProgress, JobKind, ModelInfo, Notice, Priority, Timing, Usage
 from tasks.errors import BadRequestError
 
 PROTOCOL_VERSION = 1
@@ -77,7 +77,8 @@ class JobFrame(Frame):
 
     `tenant` is an opaque name of the API key (fair share); `priority` batch goes after interactive, until it has
     waited for 30 s; `deadline` is when an answer is of no more use; `pin` demands one worker; `affinity` is an opaque
-    token: equal tokens should meet the same KV cache. `blobs` names binary parts that follow as `blob` frames. `kids`
+    token: equal tokens should meet the same KV cache. `blobs` names parts that follow as `blob` frames; the
+    part `body` is the body itself, and `laid` the bridge's own note of where they lie (empty on the wire). `kids`
     are those of a sealed body: only a worker that holds one of these keys may run it.
     """
 
@@ -94,7 +95,8 @@ class JobFrame(Frame):
     pin: str | None = None
     affinity: str | None = None
     labels: tuple[str, ...] = ()
-    blobs: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = Field(default=(), max_length=8)
+    laid: tuple[BlobRef, ...] = ()
     kids: tuple[str, ...] = ()
 
 
@@ -276,7 +278,11 @@ class ProgressFrame(Frame):
 
 
 class ResultFrame(Frame):
-    """The job ended well. `data` is the JSON reply of a non-streaming job; None after a stream."""
+    """The job ended well. `data` is the JSON reply of a non-streaming job; None after a stream.
+
+    `blob`: the reply is large; its UTF-8 bytes come as `blob` frames of this name, before or after this frame, and
+    begin anew at index 0 after a reconnect. The API acknowledges `seq` when it has them all.
+    """
 
     type: Literal["result"] = "result"
     job_id: str
@@ -285,6 +291,7 @@ class ResultFrame(Frame):
     worker_name: str = ""
     worker_version: str = ""
     data: str | None = Field(default=None, repr=False)
+    blob: BlobRef | None = None
     timing: Timing = Timing()
     queue_wait_ms: float | None = None
     notice: Notice | None = None

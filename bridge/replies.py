@@ -91,6 +91,7 @@ def result(record: JobRecord, event: Finished, worker_version: str) -> str:
             worker_name=record.worker_name,
             worker_version=worker_version,
             data=event.data,
+            blob=event.blob,
             timing=event.timing,
             queue_wait_ms=waited,
             notice=event.notice,

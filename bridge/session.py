@@ -28,6 +28,7 @@ from bridge.placement import Need, need_of, plan, refusal, slots_for
 from bridge.protocol import (
     Ack,
     ApiFrame,
+    Blob,
     Cancel,
     Drain,
     Install,
@@ -40,7 +41,8 @@ from bridge.protocol import (
 )
 from bridge.scheduler import RETRY_S
 from bridge.stream import Stream
-from bridge.supervision import CLAIM_S, REDIS_GRACE_S, Due, Timer
+from bridge.supervision import CLAIM_S, REDIS_GRACE_S, SILENT_S, Due, Timer
+from bridge.uploads import Uploads
 from bridge.watch import Watch
 from tasks import keys
 from tasks.contract import InstallProgress, Overview, WorkerInfo
@@ -78,6 +80,7 @@ class Session:
         self._adoption = Adoption(self._ledger)
         self._adverts = Adverts()
         self._installs = Installs(self._ledger)
+        self._uploads = Uploads(self._ledger)
         self._limits = limits
         self._draining = False
 
@@ -115,12 +118,16 @@ class Session:
     def frame(self, frame: ApiFrame, now: float) -> list[Effect]:
         match frame:
             case JobFrame():
-                self._take(frame, now)
+                self._take(frame.model_copy(update={"laid": ()}) if frame.laid else frame, now)
+            case Blob():
+                if (whole := self._uploads.piece(frame, now)) is not None:
+                    self._take(whole, now)
             case Cancel():
+                self._uploads.cancel(frame.job_id)
                 if not self._installs.cancel(frame.job_id, discard=frame.discard):
                     self._cancel(frame.job_id, now)
             case Ack():
-                self._ledger.jobs.ack(frame.job_id, frame.seq)
+                self._ledger.acked(frame.job_id, frame.seq)
                 self._installs.ack(frame.job_id, frame.seq)
                 return self._out()  # thousands a second, and nobody can go because of one
             case Drain(worker_id=None):
@@ -156,6 +163,7 @@ class Session:
         if self._ledger.linked:
             event(log, logging.WARNING, "link.down", open_jobs=self.open_jobs)
         self._ledger.flow.down()
+        self._uploads.unlinked()
 
     def written(self, chars: int) -> list[Effect]:
         """The link has passed this many characters on to the network: there is room for more."""
@@ -260,6 +268,25 @@ class Session:
             self._ledger.fail(record, problems.NO_REDIS, now)
         return self._flush(now)
 
+    def blob_stored(self, size: int) -> None:
+        self._uploads.stored(size)
+
+    def blob_failed(self, job_id: str, now: float) -> list[Effect]:
+        """A piece could not be laid down."""
+        self._uploads.failed(job_id, now)
+        return self._flush(now)
+
+    def sent_piece(self, text: str) -> None:
+        """A piece of a large reply was given to the link."""
+        self._ledger.flow.given(text)
+
+    def reply_lost(self, job_id: str, now: float) -> list[Effect]:
+        """A large reply cannot be read any more: its result is taken back."""
+        record = self._ledger.jobs.get(job_id)
+        if record is not None and record.reply is not None:
+            self._ledger.send(replies.error(job_id, record.next_seq, problems.REPLY_LOST))
+        return self._flush(now)
+
     # ---------------------------------------------------------------- from installer agents
 
     @property
@@ -282,6 +309,7 @@ class Session:
     def tick(self, now: float) -> list[Effect]:
         """Leases, timers, waiting jobs, adverts. Call about every 50 ms."""
         self._watch.tick(now)
+        self._uploads.tick(now)
         for record in to_give_up(self._ledger.jobs.open.values(), KEPT_CHARS):
             self._ledger.cut(record, now)
         if self._ledger.linked:
@@ -300,18 +328,22 @@ class Session:
         """The grace is over: end what is still open with an error, and stop it on the workers."""
         for record in list(self._ledger.jobs.open.values()):
             self._ledger.fail(record, problems.STOPPING, now)
+        self._uploads.end(problems.STOPPING, now)
         return self._flush(now)
 
     # ---------------------------------------------------------------- rules
 
     def _take(self, frame: JobFrame, now: float) -> None:
         known = self._ledger.jobs.get(frame.job_id)
-        if known is not None:
-            event(log, logging.WARNING, "job.repeated", job_id=frame.job_id, state=str(known.state))
+        if known is not None or frame.job_id in self._uploads:
+            state = known.state if known else "gathering"
+            event(log, logging.WARNING, "job.repeated", job_id=frame.job_id, state=str(state))
             return
         need = need_of(frame)
         ahead = self._ledger.scheduler.ahead_of(need, frame.tenant, frame.priority, now)
         problem = self._objection(frame, now) or self._refusal(frame, need, ahead)
+        if problem is None and self._uploads.begin(frame, now):
+            return
         record = self._ledger.open(frame, now)
         if problem is not None:
             self._ledger.fail(record, problem, now)
@@ -324,11 +356,9 @@ class Session:
         """Why no job like this is taken now. Pure but for reading the state."""
         if self._draining:
             return problems.DRAINING
-        if frame.blobs:
-            return problems.NO_BLOBS
         if self._watch.redis_gone_for(now) > REDIS_GRACE_S:
             return problems.NO_REDIS
-        return None
+        return self._uploads.objection(frame)
 
     def _refusal(self, frame: JobFrame, need: Need, ahead: Ahead) -> PendraError | None:
         """Why the fleet could not run it, or not soon enough."""
@@ -362,13 +392,22 @@ class Session:
         if record is None:
             ledger.send(replies.error(job_id, seq + 1, problems.UNKNOWN_JOB))
             return
-        # an adopted job may know less than the API
         if seq <= record.last_seq and record.outbox.rewind(seq):
             ledger.flow.wait(record)
+            ledger.send_reply(record)
+        elif seq > record.last_seq and record.state in {JobState.DISPATCHED, JobState.RUNNING}:
+            self._listen_on(record, seq, now)
         elif record.state is not JobState.ENDED:
             ledger.fail(record, problems.TRIMMED, now, seq=seq + 1)
         else:
             ledger.send(replies.error(job_id, seq + 1, problems.TRIMMED))
+
+    def _listen_on(self, record: JobRecord, seq: int, now: float) -> None:
+        """A predecessor sent what is not in the stream (Redis had no room for it): its worker will say it again."""
+        record.api_seq = seq
+        event(log, logging.WARNING, "job.behind", job_id=record.id, has=record.last_seq, api_has=seq)
+        silent = Timer(record.id, Due.SILENT, record.attempt, record.next_seq)
+        self._ledger.timers.set(now + SILENT_S, silent)
 
     def _refused(self, record: JobRecord, now: float) -> bool:
         """Count one more refusal by Redis; too many end the job."""

@@ -8,10 +8,13 @@ Pure: bridge and worker bring their own Redis clients.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from tasks.contract import BlobRef
 from tasks.errors import SealError, WorkerError
 from tasks.sealing import Opener, Sealer, blob_aad
+
+B = TypeVar("B", bytes, memoryview)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -30,7 +33,7 @@ BODY = "body"
 REPLY = "reply"
 
 
-def cut(data: bytes) -> Iterator[bytes]:
+def cut(data: B) -> Iterator[B]:
     """The pieces, in order; one empty piece of nothing."""
     yield data[:PIECE_BYTES]
     for start in range(PIECE_BYTES, len(data), PIECE_BYTES):

@@ -64,9 +64,22 @@ def objection(
     return None
 
 
+def unserved(does: str, installed: Iterable[ModelInfo]) -> BadRequestError:
+    """For an endpoint that no backend offers: what the installed models are for."""
+    by_capability: dict[str, list[str]] = {}
+    for row in installed:
+        by_capability.setdefault(row.capability, []).append(row.id)
+    words = "; ".join(f"{capability}: {_few(ids)}" for capability, ids in sorted(by_capability.items()))
+    message = f"no installed model {does}, and no backend offers one that does"
+    return BadRequestError(f"{message}; installed are {words or 'none'}", code="unsupported_endpoint")
+
+
 def _named(models: Iterable[str]) -> str:
+    named = _few(models)
+    return f"installed ones that can: {named}" if named else "no installed model does"
+
+
+def _few(models: Iterable[str]) -> str:
     names = sorted(set(models))
-    if not names:
-        return "no installed model does"
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"installed ones that can: {', '.join(names[:_NAMED])}{more}"
+    return f"{', '.join(names[:_NAMED])}{more}"

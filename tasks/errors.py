@@ -116,6 +116,7 @@ def status_of(code: str) -> int:
 STATUS_BY_CODE: dict[str, int] = {
     "bad_request": 400,
     "bad_frame": 400,
+    "bad_blob": 400,
     "bad_envelope": 400,
     "envelope_not_opened": 400,
     "invalid_json": 400,

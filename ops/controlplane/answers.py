@@ -14,6 +14,7 @@ from bridge.protocol import ResultFrame
 from ops.controlplane.errors import Problem, in_band, problem_of
 from ops.controlplane.jobs import Job
 from ops.controlplane.mailbox import Ended, Item, Sign
+from ops.controlplane.media import is_media, media_of
 from ops.controlplane.reply import JSON_TYPE, Reply, placement_headers
 from ops.controlplane.sse import (
     COMMENT,
@@ -89,9 +90,10 @@ async def whole(job: Job, reply: Reply) -> None:
             if item is Sign.GONE:
                 return
             if item is Sign.KEEP_ALIVE:
-                if not reply.started:
-                    await reply.start(200, {"content-type": JSON_TYPE})
-                await reply.write(b" ")
+                if not is_media(job.ask):
+                    if not reply.started:
+                        await reply.start(200, {"content-type": JSON_TYPE})
+                    await reply.write(b" ")
                 job.told = time.monotonic()
             elif isinstance(item, Problem):
                 await reply.problem(item)
@@ -102,14 +104,16 @@ async def whole(job: Job, reply: Reply) -> None:
 
 
 async def _end_whole(job: Job, reply: Reply, result: ResultFrame) -> None:
-    try:
-        body = whole_body(job, result)
-    except WorkerError as exc:
-        await reply.problem(problem_of(exc))
-        return
     total_ms = 1000 * (time.monotonic() - job.opened)
     headers = {**placement_headers(result), "server-timing": server_timing(result, total_ms)}
-    await reply.json(body, headers=headers)
+    try:
+        if is_media(job.ask):
+            media = media_of(job.ask, result.data)
+            await reply.whole(media.data, {"content-type": media.content_type, **headers})
+        else:
+            await reply.json(whole_body(job, result), headers=headers)
+    except WorkerError as exc:
+        await reply.problem(problem_of(exc))
 
 
 def whole_body(job: Job, result: ResultFrame) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from ops.controlplane.registry import Registry
 from ops.controlplane.reply import REQUEST_ID_HEADER
 from ops.controlplane.usage import UsageLog
 from tasks.contract import JobKind
-from tasks.errors import BadRequestError, PendraError
+from tasks.errors import PendraError
 from tasks.logs import event
 
 log = logging.getLogger("pendra.controlplane")
@@ -44,8 +44,10 @@ _INFERENCE = {
     "/embeddings": JobKind.EMBEDDINGS,
     "/rerank": JobKind.RERANK,
     "/images/generations": JobKind.IMAGE,
+    "/audio/transcriptions": JobKind.TRANSCRIPTION,
+    "/audio/speech": JobKind.SPEECH,
 }
-_UNSUPPORTED = ("/audio/transcriptions", "/audio/translations", "/audio/speech", "/moderations")
+_UNSERVED = {"/audio/translations": "translates speech", "/moderations": "moderates"}
 _PREFIXES = ("/api/v1", "/v1")
 
 
@@ -128,18 +130,12 @@ def _routes(plane: Plane) -> list[BaseRoute]:
             Route(f"{prefix}/models/{{model_id:path}}", listings.model),
             Route(f"{prefix}/catalogue", listings.catalogue),
             Route(f"{prefix}/private-inference/key", listings.workload_keys),
-            *(Route(prefix + path, _unsupported, methods=["POST"]) for path in _UNSUPPORTED),
+            *(Route(prefix + path, listings.unserved(does), methods=["POST"]) for path, does in _UNSERVED.items()),
             *InstallApi(plane.keys, plane.hub, plane.catalogue).routes(prefix),
         ]
     return routes
 
 
-async def _unsupported(request: Request) -> Response:
-    what = "moderation" if request.url.path.endswith("/moderations") else "audio"
-    raise BadRequestError(
-        f"{what} is not supported by this build; chat, completions, embeddings, rerank and images are",
-        code="unsupported_endpoint",
-    )
 
 
 # ---------------------------------------------------------------- errors outside of inference

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from bridge.protocol import Capacity, Hello, Keys, Models, WorkerAdvert, Workers, WorkloadKey
@@ -14,6 +14,9 @@ class Link(Protocol):
     """The way to a bridge. Neither call blocks or raises; after `close` nothing is sent any more."""
 
     def send(self, text: str) -> None: ...
+
+    def send_slowly(self, texts: Iterator[str]) -> None:
+        """Each when nothing else waits; several of these take turns."""
 
     def close(self, code: int, reason: str) -> None: ...
 
@@ -37,6 +40,10 @@ class Bridge:
     def send(self, text: str) -> None:
         if self.link is not None:
             self.link.send(text)
+
+    def send_slowly(self, texts: Iterator[str]) -> None:
+        if self.link is not None:
+            self.link.send_slowly(texts)
 
     def advertise(self, frame: Workers | Models | Capacity | Keys) -> None:
         if isinstance(frame, Workers):

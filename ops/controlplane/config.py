@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.protocol import MAX_FRAME_BYTES
+from tasks.blobs import MAX_REQUEST_BYTES, MIB
 from tasks.contract import JobKind
 
-KIB = 1024
-MIB = 1024 * KIB
+_LONG = (JobKind.IMAGE, JobKind.TRANSCRIPTION, JobKind.SPEECH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Timers:
     idle_s: float = 100.0
     working_idle_s: float = 600.0
     short_s: float = 60.0
-    image_s: float = 600.0
+    long_s: float = 600.0
     stalled_reader_s: float = 100.0
     usage_flush_s: float = 0.5
     stop_s: float = 3.0
@@ -38,18 +38,18 @@ class Timers:
         """How long a request of this kind may take in all; None: only silence ends it."""
         if kind in (JobKind.CHAT, JobKind.COMPLETION):
             return None
-        return self.image_s if kind is JobKind.IMAGE else self.short_s
+        return self.long_s if kind in _LONG else self.short_s
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`body_bytes` leaves room for the job's other fields in a frame of `frame_bytes`.
+    """`body_bytes`: of a request; what is larger than `tasks.blobs.INLINE_BYTES` travels in pieces.
 
     `unread_bytes`: of a reply, waiting for a client that reads too slowly. `outbound_bytes`: of frames, waiting for
     a bridge that does not read.
     """
 
-    body_bytes: int = 900 * KIB
+    body_bytes: int = MAX_REQUEST_BYTES
     frame_bytes: int = MAX_FRAME_BYTES
     unread_bytes: int = 8 * MIB
     outbound_bytes: int = 64 * MIB

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -30,6 +31,7 @@ class SocketLink:
         self._limit = limit_bytes
         self._texts: deque[str] = deque()
         self._waiting_chars = 0
+        self._slow: deque[Iterator[str]] = deque()
         self._wake = asyncio.Event()
         self._closing: tuple[int, str] | None = None
 
@@ -42,6 +44,10 @@ class SocketLink:
         if self._waiting_chars > self._limit:
             self._texts.clear()
             self.close(CloseCode.BAD_FRAME, f"{self._waiting_chars} characters were left unread")
+
+    def send_slowly(self, texts: Iterator[str]) -> None:
+        self._slow.append(texts)
+        self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
         if self._closing is None:
@@ -59,8 +65,19 @@ class SocketLink:
                 if self._closing is not None:
                     await self._socket.close(*self._closing)
                     return
+                if (piece := self._next_slow()) is not None:
+                    await self._socket.send_text(piece)
+                    continue
                 self._wake.clear()
                 await self._wake.wait()
+
+    def _next_slow(self) -> str | None:
+        while self._slow:
+            texts = self._slow.popleft()
+            if (text := next(texts, None)) is not None:
+                self._slow.append(texts)
+                return text
+        return None
 
 
 class GpuSocket:

@@ -11,9 +11,11 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Container
+from functools import partial
 
 from bridge.protocol import (
     Accepted,
+    Blob,
     Cancel,
     Capacity,
     CloseCode,
@@ -39,6 +41,7 @@ from ops.controlplane.intake import Intake
 from ops.controlplane.jobs import Ask, Job, JobState
 from ops.controlplane.keystore import ApiKey
 from ops.controlplane.mailbox import Sign
+from ops.controlplane.parts import frames
 from ops.controlplane.placement import BridgeId, place
 from ops.controlplane.silence import Verdict, is_stalled, judge, timeout_words
 from ops.controlplane.usage import UsageLog
@@ -134,6 +137,10 @@ class Hub:
                 code="request_too_large",
             )
         self._bridges[job.bridge].send(text)
+        if job.ask.parts:
+            job_id = job.id  # another one when it has to start over
+            wanted = partial(_waits, job, job_id)
+            self._bridges[job.bridge].send_slowly(frames(job_id, job.ask.parts, wanted))
 
     def _remember(self, affinity: str | None, bridge: BridgeId) -> None:
         if affinity:
@@ -189,6 +196,8 @@ class Hub:
             case ProgressFrame() | ResultFrame() | ErrorFrame() | UsageFrame():
                 if not self.installs.frame(bridge.id, frame):
                     self._intake.frame(bridge, frame)
+            case Blob():
+                self._intake.blob(bridge, frame)
             case Accepted():
                 self._intake.heard(bridge, frame.job_id)
             case Workers() | Models() | Capacity() | Keys():
@@ -281,6 +290,10 @@ class Hub:
         for bridge in self.connected():
             if bridge.link is not None:
                 bridge.link.close(CloseCode.SHUTTING_DOWN, "the API is stopping")
+
+
+def _waits(job: Job, job_id: str) -> bool:
+    return job.state is JobState.OPEN and job.id == job_id
 
 
 def _lost(what: str) -> WorkerError:

@@ -19,7 +19,8 @@ from ops.controlplane.hub import Hub
 from ops.controlplane.jobs import Ask, Job, new_request_id
 from ops.controlplane.keystore import KeyStore
 from ops.controlplane.reply import Reply
-from ops.controlplane.requests import parse_ask, read_body
+from ops.controlplane.requests import in_parts, parse_ask, read_body
+from ops.controlplane.uploads import is_form, read_upload
 from tasks.contract import JobKind
 from tasks.errors import PendraError
 from tasks.logs import event, where
@@ -44,7 +45,7 @@ class Inference:
         reply = Reply(send, new_request_id())
         try:
             key = authenticate(headers, self._keys)
-            ask = parse_ask(self._kind, await read_body(receive, headers, self._limits), headers, secret=key.hash)
+            ask = await self._ask(receive, headers, key.hash)
             job = self._hub.open(reply.request_id, ask, key)
         except PendraError as exc:
             problem = problem_of(exc)
@@ -56,6 +57,12 @@ class Inference:
         with_placement = not ask.sealed or PLACEMENT_HEADER in headers
         await self._answer(job, reply, receive, with_placement=with_placement)
         _log_done(job, started)
+
+    async def _ask(self, receive: Receive, headers: Headers, secret: str) -> Ask:
+        if self._kind is JobKind.TRANSCRIPTION and is_form(headers):
+            return await read_upload(receive, headers)
+        raw = await read_body(receive, headers, self._limits)
+        return in_parts(parse_ask(self._kind, raw, headers, secret=secret), raw)
 
     async def _answer(self, job: Job, reply: Reply, receive: Receive, *, with_placement: bool) -> None:
         """Carry the job to its end. A client that goes away is a cancel, at once, whatever is being written."""

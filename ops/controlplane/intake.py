@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bridge.protocol import Ack, Cancel, ErrorFrame, JobMark, ProgressFrame, ResultFrame, UsageFrame, encode
+from bridge.protocol import Ack, Blob, Cancel, ErrorFrame, JobMark, ProgressFrame, ResultFrame, UsageFrame, encode
 from ops.controlplane.errors import Problem, problem_in, problem_of
 from ops.controlplane.jobs import Job, JobState
 from ops.controlplane.mailbox import Ended
+from ops.controlplane.parts import Arriving
 from ops.controlplane.sse import payload
 from tasks.errors import WorkerError
 
@@ -83,7 +84,40 @@ class Intake:
         if job is not None and job.bridge == bridge.id:
             job.heard = self._clock()
 
+    def blob(self, bridge: Bridge, frame: Blob) -> None:
+        """A piece of a large reply. It may come before its result, or after."""
+        job = self.jobs.get(frame.job_id)
+        if job is None or job.bridge != bridge.id:
+            return
+        job.heard = self._clock()
+        if job.arriving is None or frame.index == 0:  # it begins anew after a reconnect
+            job.arriving = Arriving(frame.name)
+        try:
+            job.arriving.add(frame)
+            self._complete(job)
+        except WorkerError as exc:
+            self.fail(job, problem_of(exc), stop=True)
+
+    def _complete(self, job: Job) -> None:
+        """End a job whose result and whole reply are here. Raises WorkerError when they do not fit together."""
+        held, arriving = job.held, job.arriving
+        if held is None or held.blob is None or arriving is None or not arriving.done:
+            return
+        text = arriving.text(held.blob)
+        self._advance(job, held.seq)
+        self._finish(job, held.model_copy(update={"data": text, "blob": None}))
+
+    def _hold(self, job: Job, frame: ResultFrame) -> None:
+        job.held = frame
+        try:
+            self._complete(job)
+        except WorkerError as exc:
+            self.fail(job, problem_of(exc), stop=True)
+
     def _next(self, job: Job, frame: ProgressFrame | ResultFrame) -> None:
+        if isinstance(frame, ResultFrame) and frame.blob is not None:
+            self._hold(job, frame)  # acknowledged when all of it is here
+            return
         self._advance(job, frame.seq)
         if isinstance(frame, ResultFrame):
             self._finish(job, frame)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bridge.protocol import JobFrame
+from bridge.protocol import JobFrame, ResultFrame
 from ops.controlplane.mailbox import Mailbox
+from ops.controlplane.parts import Arriving
 from tasks.contract import JobKind, Priority, Usage
 
 
@@ -17,7 +19,8 @@ from tasks.contract import JobKind, Priority, Usage
 class Ask:
     """What a client wants, read and checked as far as placement needs it. `body` goes to the worker untouched.
 
-    `kids`: the workload keys that a sealed body was sealed to.
+    `kids`: the workload keys that a sealed body was sealed to. `parts` travel in pieces; a body that does is the part
+    `body`, and `body` then only says what a bridge must know.
     """
 
     kind: JobKind
@@ -29,6 +32,7 @@ class Ask:
     sealed: bool = False
     kids: tuple[str, ...] = ()
     priority: Priority = Priority.INTERACTIVE
+    parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 class JobState(StrEnum):
@@ -49,12 +53,14 @@ class Job:
 
     __slots__ = (
         "acked",
+        "arriving",
         "ask",
         "bridge",
         "created",
         "dropped",
         "first_chunk",
         "heard",
+        "held",
         "id",
         "key_id",
         "last_seq",
@@ -92,6 +98,9 @@ class Job:
         self.resends = 0
         self.dropped = False
         self.reader: asyncio.Task[None] | None = None
+        self.arriving: Arriving | None = None
+        self.held: ResultFrame | None = None
+        """A result whose large reply is still arriving."""
         self.mailbox = Mailbox()
 
     def __repr__(self) -> str:
@@ -112,6 +121,7 @@ class Job:
         self.resends = resend
         self.id = f"{self.request_id}.{resend}"
         self.last_seq = self.acked = -1
+        self.arriving = self.held = None
         self.worker_id = self.worker_name = None
 
     def frame(self, deadline: float | None) -> JobFrame:
@@ -129,6 +139,7 @@ class Job:
             pin=ask.pin,
             affinity=ask.affinity,
             kids=ask.kids,
+            blobs=tuple(ask.parts),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -13,10 +14,11 @@ from ops.controlplane.catalogue import UNREADABLE, SiteCatalogue
 from ops.controlplane.errors import ERROR_CODE_HEADER
 from ops.controlplane.hub import Hub
 from ops.controlplane.keystore import KeyStore
+from tasks.capability import unserved
 from tasks.contract import ModelInfo
 from tasks.errors import BadRequestError, NotFoundError
 
-MODEL_TYPES = ("chat", "embedding", "rerank", "image", "transcription")
+MODEL_TYPES = ("chat", "embedding", "rerank", "image", "transcription", "speech")
 
 
 class Listings:
@@ -63,6 +65,15 @@ class Listings:
                 param="model",
             )
         return JSONResponse(self._row(*found))
+
+    def unserved(self, does: str) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint for what no backend can do (`does`: in words): it says what the installed models can."""
+
+        async def refuse(request: Request) -> Response:
+            authenticate(request.headers, self._keys)
+            raise unserved(does, [model for model, _ in served_models(self._hub.connected()).values()])
+
+        return refuse
 
     async def workload_keys(self, request: Request) -> Response:
         authenticate(request.headers, self._keys)

@@ -44,13 +44,16 @@ class Reply:
     async def end(self, data: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
+    async def whole(self, data: bytes, headers: Mapping[str, str], *, status: int = 200) -> None:
+        """The whole body, or, when the status line is out already, its end."""
+        if not self.started:
+            await self.start(status, {"content-length": str(len(data)), **headers})
+        await self.end(data)
+
     async def json(self, value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """The whole body, or, when the status line is out already, its end."""
         data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        if not self.started:
-            length = {"content-type": JSON_TYPE, "content-length": str(len(data))}
-            await self.start(status, {**length, **(headers or {})})
-        await self.end(data)
+        await self.whole(data, {"content-type": JSON_TYPE, **(headers or {})}, status=status)
 
     async def problem(self, problem: Problem, *, stream: bool = False) -> None:
         """End with an error: as a status if there is still one to give, else in band."""

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import from_json
@@ -18,6 +19,8 @@ from starlette.types import Receive
 
 from ops.controlplane.config import Limits
 from ops.controlplane.jobs import Ask
+from tasks.blobs import BODY, INLINE_BYTES, MIB
+from tasks.capability import shows_images
 from tasks.contract import JobKind, Priority
 from tasks.errors import BadRequestError
 from tasks.private import ENVELOPE, Envelope, is_private, parse_envelope
@@ -33,6 +36,7 @@ _NEEDED: dict[JobKind, tuple[str, ...]] = {
     JobKind.EMBEDDINGS: ("input",),
     JobKind.RERANK: ("query", "documents"),
     JobKind.IMAGE: ("prompt",),
+    JobKind.SPEECH: ("input", "voice"),
 }
 _STREAMS = (JobKind.CHAT, JobKind.COMPLETION)
 _NEVER_SEALED = (JobKind.COMPLETION, JobKind.SPEECH)
@@ -65,21 +69,44 @@ def parse_ask(kind: JobKind, raw: bytes, headers: Mapping[str, str], *, secret: 
     Raises BadRequestError naming the field.
     """
     body = parse_object(raw)
-    model = _model(body)
+    model = model_of(body)
     envelope = _envelope(kind, body) if is_private(body) else None
     if envelope is None:
         _check_needed(kind, body)
-    return Ask(
-        kind=kind,
-        model=model,
+    return ask_for(
+        kind,
+        model,
+        body,
+        headers,
         stream=_stream(body) and kind in _STREAMS,
-        body=body,
-        pin=headers.get(PIN_HEADER, "").strip() or None,
         affinity=envelope.affinity_key if envelope else _affinity(kind, model, body, secret),
         sealed=envelope is not None,
         kids=tuple(recipient.kid for recipient in envelope.recipients) if envelope else (),
-        priority=_priority(headers.get(PRIORITY_HEADER, "")),
     )
+
+
+def ask_for(
+    kind: JobKind, model: str, body: dict[str, Any], headers: Mapping[str, str], *, stream: bool = False, **more: Any
+) -> Ask:
+    """An Ask with what the headers say. `more`: the other fields of Ask."""
+    return Ask(
+        kind=kind,
+        model=model,
+        stream=stream,
+        body=body,
+        pin=headers.get(PIN_HEADER, "").strip() or None,
+        priority=_priority(headers.get(PRIORITY_HEADER, "")),
+        **more,
+    )
+
+
+def in_parts(ask: Ask, raw: bytes) -> Ask:
+    """The same request; a body that is large travels in pieces, as it came. What is left says if it shows images."""
+    if len(raw) <= INLINE_BYTES:
+        return ask
+    images = shows_images(ask.kind, ask.body)
+    left: dict[str, Any] = {"messages": [{"content": [{"type": "image_url"}]}]} if images else {}
+    return replace(ask, body=left, parts={BODY: raw})
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -95,7 +122,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def _model(body: dict[str, Any]) -> str:
+def model_of(body: dict[str, Any]) -> str:
     model = body.get("model")
     if not isinstance(model, str) or not model.strip():
         raise BadRequestError(
@@ -122,6 +149,16 @@ def _priority(text: str) -> Priority:
 
 
 def _check_needed(kind: JobKind, body: dict[str, Any]) -> None:
+    if kind is JobKind.TRANSCRIPTION:
+        raise BadRequestError(
+            "send the audio as a form (multipart/form-data) with the fields 'file' and 'model'", param="file"
+        )
+    if kind is JobKind.SPEECH and body.get("stream_format", "audio") != "audio":
+        raise BadRequestError(
+            "speech is not streamed as events; leave 'stream_format' out",
+            code="unsupported_parameter",
+            param="stream_format",
+        )
     for name in _NEEDED.get(kind, ()):
         if body.get(name) is None:
             raise BadRequestError(f"'{name}' is missing", param=name)
@@ -164,7 +201,7 @@ def _affinity(kind: JobKind, model: str, body: dict[str, Any], secret: str) -> s
 
 def _too_large(limits: Limits) -> BadRequestError:
     return BadRequestError(
-        f"the request body is larger than {limits.body_bytes // 1024} KiB, the most a worker can be sent now; "
+        f"the request body is larger than {limits.body_bytes / MIB:g} MiB, the most a worker can be sent; "
         "shorten the conversation, or send images and files as URLs",
         code="request_too_large",
     )

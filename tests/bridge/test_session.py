@@ -76,7 +76,6 @@ def test_the_slot_may_be_another_candidates_and_the_claim_another_workers() -> N
         (job(model="other"), "model_not_found", 404),
         (job(pin="w9"), "worker_not_found", 404),
         (job(deadline=1.0), "deadline_exceeded", 504),
-        (job(blobs=("audio",)), "unsupported_content", 400),
     ],
 )
 def test_what_cannot_be_served_is_answered_at_once(frame: Any, code: str, status: int) -> None:

@@ -16,9 +16,10 @@ from ops.controlplane import ensure_api_key
 from ops.controlplane.config import Limits
 from ops.controlplane.db import Database
 from ops.controlplane.keystore import KeyStore
+from tasks.blobs import INLINE_BYTES
 from tests.fakes.waiting import until
 from tests.ops.controlplane.fake_bridge import MODEL, WORKER, FakeBridge
-from tests.ops.controlplane.running import Running
+from tests.ops.controlplane.running import Running, serving
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
@@ -160,10 +161,12 @@ async def test_a_model_for_something_else(api: httpx.AsyncClient, bridge: FakeBr
         assert refused(await api.post(path, json=body)) == (400, "wrong_capability")
 
 
-@pytest.mark.parametrize("path", ["/audio/transcriptions", "/audio/speech", "/moderations"])
-async def test_what_is_not_supported_says_so(api: httpx.AsyncClient, path: str) -> None:
+@pytest.mark.parametrize("path", ["/audio/translations", "/moderations"])
+async def test_what_nobody_offers_says_what_there_is(api: httpx.AsyncClient, bridge: FakeBridge, path: str) -> None:
     for prefix in ("/v1", "/api/v1"):
-        assert refused(await api.post(prefix + path, json={})) == (400, "unsupported_endpoint")
+        reply = await api.post(prefix + path, json={})
+        assert refused(reply) == (400, "unsupported_endpoint")
+        assert f"chat: {MODEL}" in reply.json()["detail"]
 
 
 async def test_paths_and_methods(api: httpx.AsyncClient) -> None:
@@ -171,22 +174,23 @@ async def test_paths_and_methods(api: httpx.AsyncClient) -> None:
     assert refused(await api.get(CHAT)) == (405, "method_not_allowed")
 
 
-async def test_a_body_that_is_too_large(api: httpx.AsyncClient, bridge: FakeBridge) -> None:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 2_000_000}]}
-    reply = await api.post(CHAT, json=body)
-    assert refused(reply) == (413, "request_too_large")
-    assert "900 KiB" in reply.json()["detail"]
+async def test_a_body_that_is_too_large(tmp_path: Path) -> None:
+    async with serving(tmp_path, Limits(body_bytes=1_048_576)) as (api, _, _):
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 2_000_000}]}
+        reply = await api.post(CHAT, json=body)
+        assert refused(reply) == (413, "request_too_large")
+        assert "1 MiB" in reply.json()["detail"]
 
-    async def pieces():
-        for _ in range(20):
-            yield b"x" * 100_000
+        async def pieces():
+            for _ in range(20):
+                yield b"x" * 100_000
 
-    assert refused(await api.post(CHAT, content=pieces())) == (413, "request_too_large")
+        assert refused(await api.post(CHAT, content=pieces())) == (413, "request_too_large")
 
 
-async def test_the_largest_body_fits_a_frame(api: httpx.AsyncClient, bridge: FakeBridge) -> None:
+async def test_the_largest_body_in_one_piece_fits_a_frame(api: httpx.AsyncClient, bridge: FakeBridge) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": ""}]}
-    room = Limits().body_bytes - len(json.dumps(body))
+    room = INLINE_BYTES - len(json.dumps(body))
     body["messages"] = [{"role": "user", "content": "\x7f" * room}]
     serving = asyncio.create_task(bridge.serve_whole("ok"))
     reply = await api.post(CHAT, content=json.dumps(body, ensure_ascii=False))
