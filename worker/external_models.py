@@ -106,10 +106,10 @@ async def _watched(work: Coroutine[Any, Any, T], stop: Callable[[], Stop | None]
     task = asyncio.ensure_future(work)
     while not task.done():
         await asyncio.wait([task], timeout=_LOOK_S)
-        if not task.done() and stop() is not None:
+        if not task.done() and (why := stop()) is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            raise Stopped(Stop.KEEP)  # a server is not asked again by itself, so that LATER would be never
+            raise Stopped(why)
     return _outcome(task)
 
 

@@ -24,6 +24,7 @@ from tasks.errors import ConfigError, PendraError
 from tasks.logs import event
 from tasks.redis_client import connect
 from tasks.settings import Settings
+from worker.install_notes import left, noted
 from worker.install_report import Report
 from worker.store import curated, journal, upkeep, workplace
 from worker.store.catalogue import Catalogue
@@ -69,7 +70,7 @@ class Agent:
         """Run one install to its end. Blocks. Raises PendraError; `draining` when it goes on after a restart."""
         task_id = str(task.request.id)
         report = Report(task, task_id, request.model, self.node)
-        with self._ticket(task_id, request.model) as ticket:
+        with self._ticket(task_id, request.model) as ticket, noted(self.store, task_id, request):
             stop = partial(self._why_stop, task_id, ticket)
             kept = self._kept(request, task_id)
             catalogue = curated.load() if kept or request.source else curated.load_from(self._catalogue_url)
@@ -156,8 +157,13 @@ class Agent:
         """Celery consumes: sweep what nobody explains, and queue what is unfinished, under its own task id."""
         swept = workplace.sweep(self.store)
         event(_LOG, logging.INFO, "agent.started", node=self.node, store=str(self.store), swept=len(swept))
+        notes = left(self.store)
+        for note in notes:
+            arguments = note.request.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            self._ask_again(app, note.task_id, arguments)
+        again = {note.task_id for note in notes}
         for work, kept in journal.unfinished(self.store):
-            running = kept.standing is journal.Standing.RUNNING
+            running = kept.standing is journal.Standing.RUNNING and kept.task_id not in again
             if running and not workplace.busy(self.store, work.name.removesuffix(".d")):
                 self._resume(app, kept)
 
@@ -219,7 +225,6 @@ class Agent:
                     journal.remove(work)
 
     def _resume(self, app: Any, kept: journal.Journal) -> None:
-        event(_LOG, logging.INFO, "install.resumed", model=kept.model, task_id=kept.task_id)
         spec = kept.install_spec()
         arguments: dict[str, Any] = {
             "model": spec.id,
@@ -228,7 +233,11 @@ class Agent:
             "size": spec.size,
         }
         arguments |= {"purpose": spec.purpose, "licence": spec.licence, "mirrors": list(spec.mirrors)}
-        app.send_task(INSTALL, kwargs=arguments, task_id=kept.task_id, queue=keys.install_queue(self.node))
+        self._ask_again(app, kept.task_id, arguments)
+
+    def _ask_again(self, app: Any, task_id: str | None, arguments: dict[str, Any]) -> None:
+        event(_LOG, logging.INFO, "install.resumed", model=arguments["model"], task_id=task_id)
+        app.send_task(INSTALL, kwargs=arguments, task_id=task_id, queue=keys.install_queue(self.node))
 
 
 # The agent of this interpreter, for the tasks: Celery calls a function and gives it nothing but its arguments.

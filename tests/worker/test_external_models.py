@@ -113,7 +113,7 @@ def test_a_stop_closes_the_request(settings: Settings, why: Stop) -> None:
     server = FakeServer(hangs=True)
     with pytest.raises(InstallCancelled) as caught:
         ExternalModels(settings, [server]).install("ollama", "m", quiet, lambda: why if server.asked else None)
-    assert caught.value.code == "cancelled"
+    assert caught.value.code == ("draining" if why is Stop.LATER else "cancelled")
     assert server.closed.is_set()
 
 
