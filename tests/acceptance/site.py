@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ import httpx
 import openai
 import pendra
 
+from ops.node_state import live_workers
+from tasks.redis_client import connect
 from tests.acceptance.stack import MODEL, Stack, eventually, running
+from tests.fakes.lmstudio_server import LmStudioServer
 from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model, OllamaServer
 from tests.fakes.serving import serving
 from tests.fakes.vllm_server import VllmServer
@@ -51,14 +54,27 @@ class Server:
     def stop(self) -> None:
         self._held.close()
 
+    @contextmanager
+    def replaced_by(self, app: Any) -> Iterator[None]:
+        self.stop()
+        try:
+            with serving(app, urlsplit(self.url).port or 0):
+                yield
+        finally:
+            self.start()
+
 
 @dataclass
 class Site:
-    """A stack beside an Ollama and a vLLM. Both have CHAT, and Ollama has the built-in engine's model, too."""
+    """A stack beside an Ollama, a vLLM and an LM Studio.
+
+    Ollama and vLLM both have CHAT, and Ollama has the built-in engine's model, too.
+    """
 
     stack: Stack
     ollama: OllamaServer
     vllm: VllmServer
+    lmstudio: LmStudioServer
     servers: dict[str, Server]
     api: httpx.Client
     openai: openai.OpenAI
@@ -75,10 +91,34 @@ class Site:
         body = {"model": model, "messages": HELLO, "max_tokens": 4, **more}
         return self.api.post("/v1/chat/completions", json=body)
 
+    @contextmanager
+    def another(self, product: str, app: Any, model: str) -> Iterator[None]:
+        """While the block runs, another server stands in for the product's, at its place, with this model."""
+        with self.servers[product].replaced_by(app):
+            assert eventually(lambda: model in self.ids(), 20), self.backends()
+            yield
+
+    def managed(self, what: str, model: str, **more: str) -> dict[str, Any]:
+        """An `installs` or `uninstalls` request, followed to its end."""
+        begun = self.api.post(f"/api/v1/{what}", json={"model": model, **more})
+        assert begun.status_code == 202, begun.text
+        place = f"/api/v1/installs/{begun.json()['data'][0]['id']}"
+        return dict(eventually(lambda: _ended(self.api.get(place).json()), 30))
+
+    def found(self, backend: str, model: str) -> bool:
+        """Whether the proxy's heartbeat says that this backend has the model."""
+        with closing(connect(self.stack.status_url())) as client:
+            reports = [row for info in live_workers(client).values() for row in info.backends]
+        return any(row.product == backend and model in {one.id for one in row.models} for row in reports)
+
     def backends(self) -> dict[str, dict[str, Any]]:
         """What `pendra backends --json` says of this host, by product."""
         (node,) = json.loads(self.stack.cli("backends", "--json").stdout)
         return {row["product"]: row for row in node["backends"]}
+
+
+def _ended(install: dict[str, Any]) -> dict[str, Any] | None:
+    return None if install["state"] == "running" else install
 
 
 @contextmanager
@@ -86,9 +126,9 @@ def running_site(home: Path, models_dir: Path) -> Iterator[Site]:
     ollama = OllamaServer(
         models=[CHAT, THINKER, EMBEDDER, PAINTER, BLIND, SEER, Model(MODEL)], words=("Hello", " Ollama")
     )
-    vllm = VllmServer(model=CHAT.name)
+    vllm, lmstudio = VllmServer(model=CHAT.name), LmStudioServer()
     with ExitStack() as held:
-        servers = {"ollama": Server(ollama.app()), "vllm": Server(vllm.app())}
+        servers = {"ollama": Server(ollama.app()), "vllm": Server(vllm.app()), "lmstudio": Server(lmstudio.app())}
         for server in servers.values():
             held.callback(server.stop)
         backends = {f"{name.upper()}_ENDPOINT": server.url for name, server in servers.items()}
@@ -100,6 +140,6 @@ def running_site(home: Path, models_dir: Path) -> Iterator[Site]:
         pendra_client = pendra.Pendra(api_key=stack.key, base_url=stack.url)
         held.callback(openai_client.close)
         held.callback(pendra_client.close)
-        site = Site(stack, ollama, vllm, servers, api, openai_client, pendra_client)
+        site = Site(stack, ollama, vllm, lmstudio, servers, api, openai_client, pendra_client)
         assert eventually(lambda: SEER.name in site.ids(), 30), site.ids()
         yield site

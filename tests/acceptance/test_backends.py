@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.site import BLIND, CHAT, HELLO, PICTURE, SEER, Site
 from tests.acceptance.stack import MODEL, eventually
+from tests.fakes.lmstudio_server import GEMMA, LLAMA, NOMIC
 from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model
 
 
@@ -24,8 +25,11 @@ def test_each_model_is_listed_once_with_what_it_is_for(site: Site) -> None:
         SEER.name: ("chat", "ollama"),
         EMBEDDER.name: ("embedding", "ollama"),
         PAINTER.name: ("image", "ollama"),
+        LLAMA.id: ("chat", "lmstudio"),
+        GEMMA.id: ("chat", "lmstudio"),
+        NOMIC.id: ("embedding", "lmstudio"),
     }
-    assert site.ids("embedding") == {EMBEDDER.name}
+    assert site.ids("embedding") == {EMBEDDER.name, NOMIC.id}
     assert site.ids("image") == {PAINTER.name}
     assert site.ids("transcription") == set()
 
@@ -63,7 +67,7 @@ def test_the_context_length_found_is_injected_and_a_clients_own_wins(site: Site)
 
 def test_the_preferred_backend_serves_and_a_pin_goes_past_it(site: Site) -> None:
     assert "-cpu0" in site.chat(MODEL).headers["x-worker-id"]
-    proxy = site.stack.processes("proxy")[0]["worker_id"]
+    proxy = site.chat(THINKER.name).headers["x-worker-id"]
     body = {"model": MODEL, "messages": HELLO}
     pinned = site.api.post("/v1/chat/completions", json=body, headers={"X-Pendra-Worker-Id": proxy})
     assert pinned.json()["choices"][0]["message"]["content"] == "Hello Ollama"
