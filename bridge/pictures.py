@@ -1,6 +1,7 @@
 """A model that cannot see was sent a picture: which of the installed ones can. Pure.
 
-A worker knows its own models only, so the bridge, which knows the fleet's, finishes its sentence.
+Open jobs are refused before they are sent (`tasks.capability`). Only a worker can look into a private one, but it
+knows its own models only: the bridge, which knows the fleet's, finishes its sentence.
 """
 
 from __future__ import annotations
