@@ -46,13 +46,14 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     def _follow(self) -> None:
         if self.task_consumer is None:  # disconnected: `on_ready` comes back here
             return
-        for queue in self._extra - self._wanted:
+        wanted = self._wanted  # another thread may want something else meanwhile, and calls us again
+        for queue in self._extra - wanted:
             self.cancel_task_queue(queue)
-        for queue in self._wanted - self._extra:
+        for queue in wanted - self._extra:
             self.add_task_queue(queue)
-        if self._extra != self._wanted:
-            event(_LOG, logging.INFO, "consumer.queues", queues=sorted(self._wanted))
-        self._extra = set(self._wanted)
+        if self._extra != wanted:
+            event(_LOG, logging.INFO, "consumer.queues", queues=sorted(wanted))
+        self._extra = set(wanted)
 
     def ensure_connected(self, conn: Any) -> Any:
         """The stock method retries with an interval that grows to 30 s."""

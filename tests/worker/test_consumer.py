@@ -63,6 +63,23 @@ def test_what_is_wanted_while_disconnected_is_done_on_reconnect(loop):
     assert loop.listens == {"worker.w", "model.a"}
 
 
+def test_what_another_thread_wants_in_the_middle_is_not_taken_for_done(loop):
+    soon = []
+    loop.hub.call_soon = soon.append
+    loop.want(["model.a"])
+    consume = loop.add_task_queue
+
+    def slowly(queue):
+        if queue == "model.a":
+            loop.want(["model.a", "model.b"])
+        consume(queue)
+
+    loop.add_task_queue = slowly
+    while soon:
+        soon.pop(0)()
+    assert loop.listens == {"worker.w", "model.a", "model.b"}
+
+
 class Connection:
     def ensure_connection(self, errback, max_retries, **options: object):
         self.asked = options | {"max_retries": max_retries}
