@@ -148,7 +148,7 @@ class Scheduler:
     def release(self, now: float) -> list[Go]:
         """Everything that can go now, best first. Each Go already holds its slot in the fleet."""
         out: list[Go] = []
-        open_lanes = {need: lane for need, lane in self._lanes.items() if lane.blocked_until <= now}
+        open_lanes = {need: lane for need, lane in self._lanes.items() if self._may_go(need, lane, now)}
         while open_lanes:
             job = min(
                 (head for lane in open_lanes.values() for head in lane.heads()), key=lambda j: self._rank(j, now)
@@ -161,6 +161,10 @@ class Scheduler:
             if job.need not in self._lanes:
                 del open_lanes[job.need]
         return out
+
+    def _may_go(self, need: Need, lane: Lane, now: float) -> bool:
+        """Looked at before anybody is ranked: of thousands who wait nobody goes while all slots are taken."""
+        return lane.blocked_until <= now and plan(need, self._fleet) is not None
 
     def orphans(self, now: float) -> list[NoWorker]:
         """Jobs whose lane has had no possible worker for NO_WORKER_GRACE_S."""
@@ -204,6 +208,7 @@ def _before(key: tuple[str, Priority], queue: Queue, mine: tuple[str, Priority],
         return len(queue)
     if my_priority is Priority.BATCH and priority is not my_priority:
         return len(queue)
-    ours = priority is my_priority
-    heads = islice(queue.values(), None if tenant == my_tenant else own + 1)  # tenants take turns
-    return sum(ours or job.rank_class(now) == 0 for job in heads)
+    most = len(queue) if tenant == my_tenant else min(len(queue), own + 1)  # tenants take turns
+    if priority is my_priority:
+        return most
+    return sum(job.rank_class(now) == 0 for job in islice(queue.values(), most))
