@@ -198,6 +198,18 @@ def test_closing_ends_what_runs(make):
     assert world.refused().code == "draining"
 
 
+def test_a_silent_server_is_no_standstill_of_ours(make):
+    world = make()
+    world.ollama.gate = asyncio.Event()
+    cancel = CancelToken()
+    served = Served(lambda: world.serve(cancel=cancel))
+    until(lambda: world.ollama.jobs)
+    before = world.runtime.stats()["proxy"].steps
+    until(lambda: world.runtime.stats()["proxy"].steps > before)
+    cancel.cancel()
+    assert isinstance(served.done(), JobCancelledError)
+
+
 def test_uninstalling_a_built_in_model_is_no_business_of_ours(make):
     assert make().runtime.withdraw("both", force=False) == 0
 
