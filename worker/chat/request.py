@@ -20,7 +20,7 @@ from worker.chat.unsupported import refuse_unsupported
 from worker.engine.api import MOST_TOP_LOGPROBS, SamplingParams
 from worker.generate.biases import Bias
 from worker.generate.faults import read
-from worker.generate.fields import TOP_LOGPROBS, GenerationFields, of, sampling_of
+from worker.generate.fields import TOP_LOGPROBS, UNLIMITED, GenerationFields, of, sampling_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,10 @@ class ChatFields(GenerationFields):
 
     @property
     def limit(self) -> int | None:
-        """OpenAI's newer name wins."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        """OpenAI's newer name wins, then its older one, then llama-server's."""
+        given = (self.max_completion_tokens, self.max_tokens, self.n_predict)
+        limit = next((one for one in given if one is not None), None)
+        return None if limit == UNLIMITED else limit
 
 
 def _request(body: ChatFields) -> ChatRequest:
@@ -100,7 +102,7 @@ def _request(body: ChatFields) -> ChatRequest:
         ignore_eos=bool(body.ignore_eos),
         cache_prompt=body.cache_prompt is not False,
         stream=bool(body.stream),
-        n=body.n or 1,
+        n=body.choices,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         tools=tuple(tools) if may_call else (),
         offered=offered if may_call else (),

@@ -13,13 +13,12 @@ from worker.completion.unsupported import refuse_unsupported
 from worker.engine.api import MOST_CHOICES, MOST_TOP_LOGPROBS, SamplingParams
 from worker.generate.biases import Bias
 from worker.generate.faults import read
-from worker.generate.fields import TOP_LOGPROBS, GenerationFields, of, sampling_of
+from worker.generate.fields import TOP_LOGPROBS, UNLIMITED, GenerationFields, of, sampling_of
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's; llama-server goes on until the context is full, which `max_tokens: -1` asks for."""
 MOST_PROMPTS = 64
 MOST_REPLIES = 128
-_UNLIMITED = -1
 
 Prompt = str | tuple[int, ...]
 
@@ -84,15 +83,15 @@ class CompletionFields(GenerationFields):
     )
     suffix: str | None = of("a text")
     echo: bool | None = of("true or false")
-    max_tokens: int | None = of("a whole number from 0; -1 = until the context is full", ge=_UNLIMITED, lt=2**31)
+    max_tokens: int | None = of("a whole number from 0; -1 = until the context is full", ge=UNLIMITED, lt=2**31)
     logprobs: int | None = of(TOP_LOGPROBS, ge=0, le=MOST_TOP_LOGPROBS)
     best_of: int | None = of(f"a whole number from 1 to {MOST_CHOICES}", ge=1, le=MOST_CHOICES)
 
     @model_validator(mode="after")
     def _together(self) -> CompletionFields:
-        if self.best_of is not None and self.best_of != (self.n or 1):
+        if self.best_of is not None and self.best_of != self.choices:
             raise _rule("best_of", "must be n: replies are not made to be thrown away")
-        if len(self.prompt) * (self.n or 1) > MOST_REPLIES:
+        if len(self.prompt) * self.choices > MOST_REPLIES:
             raise _rule("n", f"times the number of prompts must be at most {MOST_REPLIES}")
         if self.echo and self.suffix:
             raise _rule("echo", "cannot be combined with suffix")
@@ -102,9 +101,10 @@ class CompletionFields(GenerationFields):
 
     @property
     def limit(self) -> int | None:
-        if self.max_tokens is None:
+        limit = self.n_predict if self.max_tokens is None else self.max_tokens
+        if limit is None:
             return DEFAULT_MAX_TOKENS
-        return None if self.max_tokens == _UNLIMITED else self.max_tokens
+        return None if limit == UNLIMITED else limit
 
 
 def _rule(param: str, words: str) -> PydanticCustomError:
@@ -124,6 +124,6 @@ def _request(body: CompletionFields) -> CompletionRequest:
         ignore_eos=bool(body.ignore_eos),
         cache_prompt=body.cache_prompt is not False,
         stream=bool(body.stream),
-        n=body.n or 1,
+        n=body.choices,
         logprobs=body.logprobs,
     )

@@ -19,6 +19,7 @@ from worker.generate.samplers import WORDS as ORDERS
 from worker.generate.samplers import read_samplers
 
 MOST_STOPS = 16
+UNLIMITED = -1
 _INT64 = 2**63
 _SEEDS = 2**32
 _INT = 2**31
@@ -83,11 +84,18 @@ class GenerationFields(BaseModel):
         f"a text, or 1 to {MOST_STOPS} texts, none empty or over 1024 characters", min_length=1, max_length=MOST_STOPS
     )
     n: int | None = of(f"a whole number from 1 to {MOST_CHOICES}", ge=1, le=MOST_CHOICES)
+    n_cmpl: int | None = of(f"a whole number from 1 to {MOST_CHOICES}", ge=1, le=MOST_CHOICES)
+    n_predict: int | None = of("a whole number from 0; -1 = until the context is full", ge=UNLIMITED, lt=_INT)
     min_tokens: int | None = of("a whole number from 0", ge=0, lt=_INT)
     ignore_eos: bool | None = of("true or false")
     cache_prompt: bool | None = of("true or false")
     stream: bool | None = of("true or false")
     stream_options: JsonObject | None = of('an object, such as {"include_usage": true}')
+
+    @property
+    def choices(self) -> int:
+        """OpenAI's name wins over llama-server's."""
+        return self.n or self.n_cmpl or 1
 
     @model_validator(mode="after")
     def _lengths(self) -> GenerationFields:

@@ -90,6 +90,7 @@ def test_choices_and_log_probabilities():
     assert (ask().n, ask().logprobs) == (1, None)
     assert (ask(n=3).n, ask(logprobs=True).logprobs) == (3, 0)
     assert ask(logprobs=True, top_logprobs=5).logprobs == 5
+    assert (ask(n_cmpl=4).n, ask(n=2, n_cmpl=4).n) == (4, 2)
     assert ask(logprobs=False, top_logprobs=0).logprobs is None
 
 
@@ -104,6 +105,8 @@ def test_lengths_and_switches():
     assert (request.max_tokens, request.min_tokens) == (5, 2)
     assert (request.ignore_eos, request.cache_prompt, request.stream) == (True, False, True)
     assert ask(max_tokens=5, max_completion_tokens=9).max_tokens == 9
+    assert (ask(n_predict=7).max_tokens, ask(n_predict=-1).max_tokens) == (7, None)
+    assert ask(n_predict=7, max_tokens=5).max_tokens == 5
 
 
 @pytest.mark.parametrize(("stop", "told"), [("a", ("a",)), (["a", "bc"], ("a", "bc")), (["x"] * 16, ("x",) * 16)])
