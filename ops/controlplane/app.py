@@ -136,8 +136,6 @@ def _routes(plane: Plane) -> list[BaseRoute]:
     return routes
 
 
-
-
 # ---------------------------------------------------------------- errors outside of inference
 
 
