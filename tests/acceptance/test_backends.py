@@ -5,6 +5,10 @@ The servers are the tests' fakes, spoken to over real HTTP by a real proxy worke
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
+import pendra
 import pytest
 
 from tests.acceptance.site import BLIND, CHAT, HELLO, PICTURE, SEER, Site
@@ -56,6 +60,11 @@ def test_the_sdks_embed(site: Site) -> None:
     reply = site.openai.embeddings.create(model=EMBEDDER.name, input=["a", "bb"])
     assert [len(row.embedding) for row in reply.data] == [4, 4]
     assert len(site.pendra.embeddings.create(model=EMBEDDER.name, input="a").data) == 1
+
+
+def test_the_openai_sdk_draws(site: Site) -> None:
+    reply = site.openai.images.generate(model=PAINTER.name, prompt="a cat", size="256x256")
+    assert base64.b64decode(reply.data[0].b64_json or "").startswith(b"\x89PNG")
 
 
 def test_the_context_length_found_is_injected_and_a_clients_own_wins(site: Site) -> None:
@@ -160,3 +169,14 @@ def test_a_server_that_ends_is_withdrawn_and_what_others_have_stays(site: Site) 
     finally:
         site.servers["ollama"].start()
     assert eventually(lambda: site.ids() == before, 10), site.ids()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_sealed_request_is_opened_by_the_proxy_worker(site: Site, tmp_path: Path, *, stream: bool) -> None:
+    private = {"tofu_path": str(tmp_path / "known.json")}
+    with pendra.Pendra(api_key=site.stack.key, base_url=site.stack.url, private_inference=private) as client:
+        reply = client.chat.completions.create(model=CHAT.name, messages=HELLO, stream=stream)
+        if not stream:
+            assert reply.choices[0].message.content == "Hello Ollama"
+            return
+        assert "".join(one.choices[0].delta.content or "" for one in reply if one.choices) == "Hello Ollama"

@@ -16,7 +16,7 @@ from tasks.logs import event
 from tasks.settings import Settings
 from tasks.settings_values import OFF
 from worker.backends.external.directory import Directory, directory
-from worker.backends.external.looking import look
+from worker.backends.external.looking import bare, look
 from worker.backends.external.presence import Missed, Presence, Seen, after
 from worker.backends.external.product import Product, ProductName
 
@@ -77,13 +77,13 @@ def report(name: ProductName, presence: Presence, endpoint: str) -> BackendRepor
     why = presence.last.why if isinstance(presence.last, Missed) else ""
     if seen is None:
         missing = BackendState.MISSING
-        return BackendReport(product=name, state=missing, url=endpoint, configured=bool(endpoint), why=why)
+        return BackendReport(product=name, state=missing, url=bare(endpoint), configured=bool(endpoint), why=why)
     if presence.held:
         why = f"it came and went {presence.flaps} times; offered again after {presence.to_go} more good looks"
     return BackendReport(
         product=name,
         state=BackendState.HELD if presence.held else BackendState.FOUND,
-        url=seen.found.url,
+        url=bare(seen.found.url),
         configured=bool(endpoint),
         version=seen.found.version,
         latency_ms=round(seen.found.latency_ms, 1),
@@ -109,7 +109,8 @@ def all_off(settings: Settings) -> bool:
 def _tell(name: ProductName, before: Presence, now: Presence) -> None:
     if now.shown is not None and before.shown is None:
         found, models = now.shown.found, len(now.shown.models)
-        event(_LOG, logging.INFO, "backend.found", product=name, url=found.url, version=found.version, models=models)
+        url, version = bare(found.url), found.version
+        event(_LOG, logging.INFO, "backend.found", product=name, url=url, version=version, models=models)
     elif now.shown is None and before.shown is not None:
         why = now.last.why if isinstance(now.last, Missed) else ""
         event(_LOG, logging.WARNING, "backend.gone", product=name, why=why, flaps=now.flaps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -32,6 +33,12 @@ def places(product: Product, endpoint: str) -> tuple[str, ...]:
     return (endpoint,) if endpoint else tuple(f"http://{host}:{product.default_port}" for host in HOSTS)
 
 
+def bare(url: str) -> str:
+    """The URL without a user and password, for people and logs. Pure."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 async def look(http: httpx.AsyncClient, product: Product, endpoint: str, others: Iterable[Product] = ()) -> Sighting:
     """What is there now. `others` are tried, too, at a configured endpoint that is not the product's."""
     urls = places(product, endpoint)
@@ -39,7 +46,7 @@ async def look(http: httpx.AsyncClient, product: Product, endpoint: str, others:
     if found is not None:
         return await _listed(http, product, found)
     if endpoint and missed and (stranger := await _who(http, endpoint, others)):
-        return Missed(f"{endpoint} is {stranger}, not {LABELS[product.name]}")
+        return Missed(f"{bare(endpoint)} is {stranger}, not {LABELS[product.name]}")
     return _together(urls, missed)
 
 
@@ -83,7 +90,9 @@ async def _listed(http: httpx.AsyncClient, product: Product, found: Found) -> Si
         why, cause = str(exc), exc
     except Exception as exc:  # noqa: BLE001  # as above
         why, cause = _words(product, exc), exc
-    return _missed(found.url, f"{found.url} is {LABELS[product.name]}, but does not list its models: {why}", cause)
+    return _missed(
+        found.url, f"{bare(found.url)} is {LABELS[product.name]}, but does not list its models: {why}", cause
+    )
 
 
 async def _who(http: httpx.AsyncClient, url: str, others: Iterable[Product]) -> str:
@@ -116,5 +125,5 @@ def _together(urls: Sequence[str], missed: Sequence[Missed]) -> Missed:
     """One sentence for all places; the same words are said once."""
     late = frozenset[str]().union(*(one.late for one in missed))
     if len({one.why for one in missed}) == 1:
-        return Missed(f"{' and '.join(urls)}: {missed[0].why}", late)
-    return Missed("; ".join(f"{url}: {one.why}" for url, one in zip(urls, missed, strict=True)), late)
+        return Missed(f"{' and '.join(map(bare, urls))}: {missed[0].why}", late)
+    return Missed("; ".join(f"{bare(url)}: {one.why}" for url, one in zip(urls, missed, strict=True)), late)

@@ -193,3 +193,17 @@ async def test_a_model_on_two_backends_is_listed_once_as_the_preferred_has_it() 
         assert listed.models["both"][0].product.name == first
         assert len(listed.models["both"]) == 2
         assert set(found.directory(only=["only"]).models) == {"only"}
+
+
+async def test_a_password_in_an_endpoint_is_used_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    place = "http://me:xyzzy@gpu7:1"
+    product = HandProduct()
+    found = discovery(product, ollama=place)
+    await found.tick(None)
+    missing = found.reports()
+    product.put(place, "m")
+    with caplog.at_level("INFO"):
+        await found.tick(None)
+    assert product.asked == [place, place]
+    assert found.reports()[0].url == missing[0].url == "http://gpu7:1"
+    assert "xyzzy" not in f"{missing} {found.reports()} {caplog.text}"
