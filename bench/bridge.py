@@ -20,7 +20,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from statistics import median
+from statistics import median, median_low
 from typing import Any
 
 from bench.synthetic import scenarios
@@ -28,6 +28,7 @@ from bench.synthetic.machine import facts
 from bench.synthetic.scenarios import Row, fleet_of
 
 MAX_LATENCY_MS, MAX_BRIDGE_CORES, MAX_GROWTH, LINEAR = 50.0, 1.0, 5.0, 0.95
+FAULTS = ("lost", "doubled", "failed", "stuck")
 FULL = 0.9  # of the machine's cores: beyond it nothing can be linear
 
 
@@ -84,13 +85,14 @@ def middle(rows: list[Row]) -> Row:
         if isinstance(value, dict):
             out[name] = middle(values)
         else:
-            out[name] = sum(values) if name in {"lost", "doubled", "failed", "stuck"} else median(values)
+            middle_of = median_low if isinstance(value, int) else median
+            out[name] = sum(values) if name in FAULTS else middle_of(values)
     return out
 
 
 def misses(mode: str, row: Row) -> list[str]:
     """Which bars of this mode the row does not hold, in words. Pure."""
-    found = [f"{row[name]} {name}" for name in ("lost", "doubled", "failed", "stuck") if row.get(name)]
+    found = [f"{row[name]} {name}" for name in FAULTS if row.get(name)]
     if mode == "streams":
         if row["latency_p99_ms"] > MAX_LATENCY_MS:
             found.append(f"p99 {row['latency_p99_ms']:.1f} ms > {MAX_LATENCY_MS:.0f} ms")
@@ -109,7 +111,7 @@ def table(row: Row) -> str:
         if isinstance(value, dict):
             lines += [f"| {name}: {part} | {figure:.3f} |" for part, figure in value.items()]
         else:
-            lines.append(f"| {name} | {value:.4g} |" if isinstance(value, float) else f"| {name} | {value} |")
+            lines.append(f"| {name} | {value:,.3f} |" if isinstance(value, float) else f"| {name} | {value} |")
     return "\n".join(lines)
 
 

@@ -58,8 +58,8 @@ async def streams(fleet: Fleet, count: int, *, rate: float, seconds: float) -> R
         "latency_p50_ms": api.latencies.percentile(0.5),
         "latency_p99_ms": api.latencies.percentile(0.99),
         "cores": cores,
-        "bridge_cpu_s_per_1000_tokens": 1000 * cores["bridge"] * window / max(delivered, 1),
-        "worker_cpu_s_per_1000_tokens": 1000 * cores["workers"] * window / max(delivered, 1),
+        "bridge_cpu_ms_per_1000_tokens": 1e6 * cores["bridge"] * window / max(delivered, 1),
+        "worker_cpu_ms_per_1000_tokens": 1e6 * cores["workers"] * window / max(delivered, 1),
     }
 
 
