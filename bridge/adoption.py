@@ -1,7 +1,8 @@
 """Taking over the jobs of a bridge that died. Pure.
 
 Each job is put where its newest attempt began; the replay stream, read from its beginning, then moves it to where
-it is now, as if its events had just come. What no worker has by then is dispatched anew.
+it is now, as if its events had just come. What no worker has by then is dispatched anew. Until then nobody is judged:
+an attempt that was given up too early would miss what is still to be read.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import logging
 from collections.abc import Sequence
 
 from bridge.entries import Found
+from bridge.fleet import Gone
 from bridge.jobs import JobRecord, JobState
 from bridge.ledger import Ledger
 from bridge.outbox import Outbox
 from bridge.supervision import CLAIM_S, Due, Timer
+from tasks.contract import WorkerInfo
 from tasks.logs import event
 
 log = logging.getLogger("pendra.bridge")
@@ -25,8 +28,11 @@ class Adoption:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._homeless: list[JobRecord] = []
+        self._news: list[WorkerInfo | Gone] = []
+        self.active = False
 
     def begin(self, left: Sequence[Found], now: float) -> None:
+        self.active = True
         for found in left:
             self._take_over(found, now)
         if left:
@@ -34,10 +40,19 @@ class Adoption:
 
     def end(self) -> None:
         """The stream has told what became of the jobs. Those that hold no slot and were not heard of wait again."""
+        self.active = False
         for record in self._homeless:
             if record.state is JobState.DISPATCHED:
                 self._ledger.run_again(record)
         self._homeless.clear()
+
+    def put_off(self, news: WorkerInfo | Gone) -> None:
+        """What the fleet says meanwhile is for later."""
+        self._news.append(news)
+
+    def take_news(self) -> list[WorkerInfo | Gone]:
+        news, self._news = self._news, []
+        return news
 
     def _take_over(self, found: Found, now: float) -> None:
         entry, ledger = found.entry, self._ledger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -77,6 +78,11 @@ class Lease:
         if now - self._asked > _AWAY_S:
             self._patient_until = now + keys.BRIDGE_LEASE_S
         return _NOT_NOW if now < self._patient_until else self._epoch
+
+    async def confirm(self) -> None:
+        """Ask once more, as far as Redis answers. Raises LeaseLostError."""
+        with contextlib.suppress(redis.RedisError, OSError):
+            self._judge(ours=await self._ask())
 
     async def give_back(self) -> None:
         """So that a successor need not wait. Raises redis.RedisError."""

@@ -237,7 +237,8 @@ class Ledger:
         if record.state is JobState.RUNNING and record.stopped < record.attempt:
             record.stopped = record.attempt
             self.effects.append(CancelOnWorker(record.worker_id, record.id, record.attempt))
-        if record.state is JobState.DISPATCHED or (record.state is JobState.RUNNING and give_back):
+        gone = give_back or self.fleet.get(record.worker_id) is None
+        if record.state is JobState.DISPATCHED or (record.state is JobState.RUNNING and gone):
             self.effects.append(Release(record.id, record.attempt))
         self._drop_slot(record)
 

@@ -66,9 +66,9 @@ class Bridge:
         self.session = Session(self.bridge_id, Opener(*fleet_keys), limits=limits, order=order)
         self._client = connect_async(settings.redis_url)
         sealer = Sealer(fleet_keys[0])
-        self._registry = Registry(self._client, self.bridge_id, sealer, Opener(*fleet_keys))
         self.lease = Lease(self._client, self.bridge_id)
         app, scripts = make_app(settings.redis_url), self.lease.scripts
+        self._registry = Registry(self._client, self.bridge_id, sealer, Opener(*fleet_keys), scripts)
         self.dispatcher = Dispatcher(self._client, app, sealer, self, self._registry, scripts)
         self._healed = asyncio.Event()
         self.relay = Relay(self._client, self.bridge_id, self)

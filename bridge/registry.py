@@ -18,6 +18,7 @@ from tasks import keys
 from tasks.contract import Job
 from tasks.errors import SealError
 from tasks.logs import event
+from tasks.scripts import BridgeScripts
 from tasks.sealing import Opener, Sealer, open_job_aad, payload_aad
 
 log = logging.getLogger("pendra.bridge.registry")
@@ -26,8 +27,16 @@ log = logging.getLogger("pendra.bridge.registry")
 class Registry:
     """Raises redis.RedisError when Redis does not answer."""
 
-    def __init__(self, client: aredis.Redis, bridge_id: str, sealer: Sealer, opener: Opener) -> None:
+    def __init__(
+        self,
+        client: aredis.Redis,
+        bridge_id: str,
+        sealer: Sealer,
+        opener: Opener,
+        scripts: BridgeScripts | None = None,
+    ) -> None:
         self._client = client
+        self._scripts = scripts or BridgeScripts(client, bridge_id)
         self._key = keys.open_jobs(bridge_id)
         self._installs = keys.open_installs(bridge_id)
         self._sealer = sealer
@@ -35,13 +44,10 @@ class Registry:
 
     async def remember(self, entry: Entry) -> None:
         sealed = self._sealer.seal(entry.model_dump_json().encode(), open_job_aad(entry.id))
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hset(self._key, entry.id, cast("Any", sealed))
-        pipe.expire(self._key, keys.JOB_TTL_S)
-        await pipe.execute()
+        await self._scripts.note(entry.id, sealed)
 
     async def forget(self, job_id: str) -> None:
-        await cast("Any", self._client.hdel(self._key, job_id))
+        await self._scripts.note(job_id)
 
     async def read(self) -> list[Found]:
         """Everything a predecessor left. What cannot be opened is left out (and logged)."""

@@ -109,8 +109,11 @@ class Session:
         return self._flush(now)
 
     def adopted(self, now: float) -> list[Effect]:
-        """The replay stream was read to its end."""
+        """The replay stream was read to its end, or could not be."""
         self._adoption.end()
+        self._ledger.fleet.renew_all(now)
+        for news in self._adoption.take_news():
+            self._news(news, now)
         return self._flush(now)
 
     # ---------------------------------------------------------------- from the API
@@ -178,6 +181,13 @@ class Session:
         return self._flush(now, release=self._ledger.fleet.freed != freed)
 
     def fleet_news(self, news: WorkerInfo | Gone, now: float) -> list[Effect]:
+        if self._adoption.active:
+            self._adoption.put_off(news)
+        else:
+            self._news(news, now)
+        return self._flush(now)
+
+    def _news(self, news: WorkerInfo | Gone, now: float) -> None:
         if isinstance(news, Gone):
             self._watch.lose_worker(news.worker_id, "worker.gone", now)
         else:
@@ -186,7 +196,6 @@ class Session:
             if self._ledger.fleet.get(news.worker_id) is None:
                 event(log, logging.INFO, "worker.joined", worker_id=news.worker_id, slots=news.slots_total)
             self._ledger.fleet.upsert(news, now)
-        return self._flush(now)
 
     def pong(self, now: float) -> None:
         """Our own ping came back: Redis passes on what is said."""
@@ -308,7 +317,8 @@ class Session:
 
     def tick(self, now: float) -> list[Effect]:
         """Leases, timers, waiting jobs, adverts. Call about every 50 ms."""
-        self._watch.tick(now)
+        if not self._adoption.active:
+            self._watch.tick(now)
         self._uploads.tick(now)
         for record in to_give_up(self._ledger.jobs.open.values(), KEPT_CHARS):
             self._ledger.cut(record, now)
@@ -401,6 +411,13 @@ class Session:
             ledger.fail(record, problems.TRIMMED, now, seq=seq + 1)
         else:
             ledger.send(replies.error(job_id, seq + 1, problems.TRIMMED))
+
+    def _listen_on(self, record: JobRecord, seq: int, now: float) -> None:
+        """A predecessor sent what is not in the stream (Redis had no room for it): its worker will say it again."""
+        record.api_seq = seq
+        event(log, logging.WARNING, "job.behind", job_id=record.id, has=record.last_seq, api_has=seq)
+        silent = Timer(record.id, Due.SILENT, record.attempt, record.next_seq)
+        self._ledger.timers.set(now + SILENT_S, silent)
 
     def _listen_on(self, record: JobRecord, seq: int, now: float) -> None:
         """A predecessor sent what is not in the stream (Redis had no room for it): its worker will say it again."""

@@ -79,9 +79,9 @@ def still_due(timer: Timer, record: JobRecord) -> bool:
 
 def may_run_again(record: JobRecord) -> bool:
     """Whether another attempt may follow one that was lost."""
-    return record.losses < MAX_LOSSES and record.continuable
+    return record.losses < MAX_LOSSES and record.continuable and not record.behind
 
 
 def may_hand_over(record: JobRecord) -> bool:
     """Whether another attempt may follow one that a draining worker gave up."""
-    return record.handovers <= MAX_HANDOVERS and record.continuable
+    return record.handovers <= MAX_HANDOVERS and record.continuable and not record.behind

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from bridge import problems
-from bridge.effects import SweepWorker
-from bridge.jobs import JobRecord, JobState
+from bridge.effects import Release, SweepWorker
+from bridge.jobs import JobRecord, JobState, Outcome
 from bridge.ledger import Ledger
 from bridge.supervision import CLAIM_S, HEARD_S, LATE_TICK_S, REDIS_GRACE_S, SILENT_S, Due, Timer, still_due
 from tasks.logs import event
@@ -89,6 +89,9 @@ class Watch:
         event(log, logging.WARNING if lost else logging.INFO, why, worker_id=worker_id, jobs=len(lost))
         for record in lost:
             self._ledger.lose(record, problems.worker_lost(worker_id), now)
+        for over in self._ledger.jobs.ended.values():
+            if over.worker_id == worker_id and over.outcome is not Outcome.FINISHED:
+                self._ledger.effects.append(Release(over.id, over.attempt))  # it may have been told, and died first
 
     def _judge_leases(self, now: float) -> None:
         for worker_id in self._ledger.fleet.lapsed(now):

@@ -78,6 +78,7 @@ class BridgeScripts:
         self._bridge_id, self._token = bridge_id, token
         self._acquire = client.register_script(lua("fence") + lua("acquire"))
         self._release = client.register_script(lua("fence") + lua("release"))
+        self._note = client.register_script(lua("fence") + lua("note"))
         self._hold = client.register_script(lua("hold"))
 
     async def hold(self, bridge_id: str, token: str, seconds: float, *, known: int = 0) -> tuple[bool, int]:
@@ -100,6 +101,11 @@ class BridgeScripts:
         args += [_CREDITS, self._token]
         taken = cast("bytes | None", await self._acquire(keys=names, args=args))
         return taken.decode() or None if taken else None
+
+    async def note(self, job_id: str, sealed: bytes = b"") -> None:
+        """Write an open job down for a successor; without an entry, strike it off."""
+        names = [keys.open_jobs(self._bridge_id), keys.bridge_lease(self._bridge_id)]
+        await self._note(keys=names, args=[job_id, sealed, keys.JOB_TTL_S, self._token])
 
     async def release(self, job_id: str, attempt: int) -> bool:
         """Drop a dispatched job: its slot is free, and a worker that pops its message finds nothing."""

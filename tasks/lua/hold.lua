@@ -9,9 +9,10 @@ if tonumber(ARGV[2]) == 0 then
   redis.call('DEL', KEYS[1])
   return {1, epoch}
 end
-if not holder then
-  if epoch < tonumber(ARGV[3]) then return {0, epoch} end
-  epoch = redis.call('INCR', KEYS[2])
+if holder then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- not SET: that is refused while Redis is full
+  return {1, epoch}
 end
+if epoch < tonumber(ARGV[3]) then return {0, epoch} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return {1, epoch}
+return {1, redis.call('INCR', KEYS[2])}

@@ -8,7 +8,7 @@ from typing import Any
 from bridge.effects import Acquire, CancelOnWorker, Heal
 from bridge.entries import Entry, Found, newest
 from bridge.protocol import Cancel
-from bridge.supervision import CLAIM_S
+from bridge.supervision import CLAIM_S, SILENT_S
 from tasks.contract import Event, Job, Resume
 from tests.bridge.builders import Driven, batch, chunk, claimed, failed, finished, job, progress, worker
 
@@ -137,9 +137,41 @@ def test_a_stream_trimmed_past_what_the_reader_has_ends_with_one_error() -> None
         succession.publish(chunk(seq, str(seq)))
     new = succession.successor(worker(), holders={"j1": "w1"}, trimmed=3)
     new.link(j1=5)
+    assert not new.of("error"), "its worker may say it again"
+    new.tick(SILENT_S + 1, worker())
     (error,) = new.of("error")
-    assert (error["code"], error["seq"]) == ("stream_gap", 6)
+    assert error["seq"] == 6
     assert not new.registry
+
+
+def test_what_the_api_has_and_the_stream_has_not_is_waited_for() -> None:
+    """Redis was full: its workers' events came through, but could not be written down."""
+    succession = running()
+    succession.publish(chunk(1, "a"), chunk(2, "b"))
+    succession.stream.clear()
+    succession.stream.append([claimed()])
+    new = succession.successor(worker(), holders={"j1": "w1"})
+    new.link(j1=2)
+    new.events(chunk(1, "a"), chunk(2, "b"))  # its worker says it again
+    new.events(chunk(3, "c"), finished(4))
+    assert new.seqs() == [0, 1, 2, 3, 4], "the API drops what it has"
+    assert not new.of("error")
+
+
+def test_who_adopts_judges_nobody_until_everything_is_read() -> None:
+    old = Driven(worker("w1"), worker("w2"))
+    old.start()
+    old.events(chunk(1, "a", tokens=(7,)))
+    new = Driven(worker("w1"), worker("w2"), linked=False)
+    new.registry = dict(old.registry)
+    new.do(new.session.adopt([Found(entry, "w1") for entry in old.registry.values()], new.now))
+    new.session.heal_started()
+    new.beat(worker("w1", epoch="another"))  # the worker is a new process: the attempt is lost
+    new.events(claimed(), chunk(1, "a", tokens=(7,)))
+    new.do(new.session.healed(new.now, full=True))
+    new.do(new.session.adopted(new.now))
+    (acquire,) = acquires(new)
+    assert acquire.job.resume == Resume(token_ids=(7,)), "it goes on after what was read last"
 
 
 def test_tenants_are_counted_once() -> None:

@@ -16,6 +16,7 @@ from bridge.session import MAX_REFUSALS
 from bridge.supervision import CLAIM_S, MAX_HANDOVERS, MAX_LOSSES, REDIS_GRACE_S, SILENT_S
 from tasks.contract import InstallProgress, Resume
 from tasks.errors import PendraError
+from tasks.keys import WORKER_LEASE_S
 from tests.bridge.builders import Driven, chunk, claimed, failed, finished, job, progress, worker
 
 
@@ -185,6 +186,26 @@ def test_cancelling_what_is_unknown_is_nothing() -> None:
 
 
 # ------------------------------------------------------------------ lost workers
+
+
+def test_a_silent_redis_is_no_proof_that_a_worker_is() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start()
+    driven.tick(WORKER_LEASE_S + 1, silent=True)  # Redis is frozen: nobody is heard, not even ourselves
+    driven.tick(WORKER_LEASE_S - 0.5)  # it is back, with beats still on their way
+    assert driven.session.open_jobs == 1
+    assert not [effect for effect in driven.effects if isinstance(effect, SweepWorker)]
+    driven.tick(2.0)  # now it is them
+    assert {e.worker_id for e in driven.effects if isinstance(e, SweepWorker)} == {"w1", "w2"}
+
+
+def test_a_cancelled_job_whose_worker_dies_before_it_obeys_gives_its_slot_back() -> None:
+    driven = Driven(worker("w1"), worker("w2"))
+    driven.start()
+    driven.send(Cancel(job_id="j1"))
+    driven.clear()
+    driven.do(driven.session.fleet_news(Gone("w1"), driven.now))
+    assert Release("j1", 0) in driven.effects
 
 
 def test_a_lapsed_lease_gives_an_unstarted_job_to_another_worker() -> None:

@@ -71,6 +71,49 @@ async def test_a_lease_given_back_is_free_at_once(client: aredis.Redis) -> None:
         await asyncio.wait_for(second.held.wait(), 0.5)
 
 
+async def test_a_redis_that_lost_its_data_leaves_the_lease_with_its_holder(client: aredis.Redis) -> None:
+    """The one that waits asks four times as often, and would find it free."""
+    first, second = Lease(client, "b"), Lease(client, "b")
+    async with kept(first) as owner:
+        await asyncio.wait_for(first.held.wait(), 5)
+        async with kept(second):
+            await asyncio.wait_for(second.answered.wait(), 5)
+            await client.flushall()
+            await eventually(lambda: second._epoch == 1 and second._patient_until)
+            assert not second.held.is_set()
+            assert not owner.done()
+
+
+async def test_a_full_redis_takes_the_lease_from_nobody(client: aredis.Redis) -> None:
+    first, second = Lease(client, "b"), Lease(client, "b")
+    async with kept(first), kept(second):
+        await asyncio.wait_for(first.held.wait(), 5)
+        await client.config_set("maxmemory", "1mb")
+        try:
+            await asyncio.sleep(keys.BRIDGE_LEASE_S + 0.5)  # the time it would take to lapse
+            assert await client.pttl(keys.bridge_lease("b")) > 0
+            assert not second.held.is_set()
+        finally:
+            await client.config_set("maxmemory", "0")
+
+
+async def test_a_process_that_lost_its_lease_touches_no_job(client: aredis.Redis) -> None:
+    zombie, owner = Lease(client, "b"), Lease(client, "b")
+    await client.set(keys.worker_lease("w1"), "e")
+    made = Job(job_id="j", model="m", body={}, created=0, bridge_id="b")
+    placement = Placement("j", 0, payload(made), "b", None, (("w1", 2),))
+    async with kept(owner):
+        await asyncio.wait_for(owner.held.wait(), 5)
+        assert await zombie.scripts.acquire(placement) is None
+        assert await owner.scripts.acquire(placement) == "w1"
+        assert not await zombie.scripts.release("j", 0)
+        await owner.scripts.note("j", b"sealed")
+        await zombie.scripts.note("j")
+        await zombie.scripts.note("other", b"sealed")
+        assert await client.hkeys(keys.open_jobs("b")) == [b"j"]
+        assert await owner.scripts.release("j", 0)
+
+
 async def test_bridges_of_other_ids_do_not_meet(client: aredis.Redis) -> None:
     leases = [Lease(client, name) for name in "ab"]
     async with kept(leases[0]), kept(leases[1]):
