@@ -33,6 +33,7 @@ WORKER_LEASE_S = 3.0
 BRIDGE_LEASE_S = 3.0
 HEARTBEAT_S = 1.0
 JOB_TTL_S = 3600
+PRIVATE_TTL_S = 6 * 3600  # for so long, a sealed request that is sent a second time is refused
 INSTALL_TTL_S = 24 * 3600
 OVERVIEW_TTL_S = 5
 REPLAY_TTL_S = 300
@@ -47,12 +48,12 @@ def job(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
 
 
-def blobs(job_id: str) -> str:
-    return f"{PREFIX}blobs:{job_id}"
 def private_reply(reply_id: str) -> str:
     return f"{PREFIX}sealed:{reply_id}"
 
 
+def blobs(job_id: str) -> str:
+    return f"{PREFIX}blobs:{job_id}"
 
 
 def reply(job_id: str) -> str:
@@ -91,11 +92,11 @@ def open_installs(bridge_id: str) -> str:
     return f"{PREFIX}installs:{bridge_id}"
 
 
-def overview(bridge_id: str) -> str:
 def install_stop(task_id: str) -> str:
     return f"{PREFIX}stop:{task_id}"
 
 
+def overview(bridge_id: str) -> str:
     return f"{PREFIX}jobs:{bridge_id}"
 
 
