@@ -18,9 +18,10 @@ import pendra
 from ops.node_state import live_workers
 from tasks.redis_client import connect
 from tests.acceptance.stack import MODEL, Stack, eventually, running
-from tests.fakes.lmstudio_server import LmStudioServer
+from tests.fakes.lmstudio_server import LLAMA, LmStudioServer
 from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model, OllamaServer
 from tests.fakes.serving import serving
+from tests.fakes.speaches_server import KOKORO, WHISPER, SpeachesServer
 from tests.fakes.vllm_server import VllmServer
 
 CHAT = Model("tinyllama:1b", ("completion", "tools"))  # vLLM has it, too
@@ -66,7 +67,7 @@ class Server:
 
 @dataclass
 class Site:
-    """A stack beside an Ollama, a vLLM and an LM Studio.
+    """A stack beside an Ollama, a vLLM, an LM Studio and a Speaches.
 
     Ollama and vLLM both have CHAT, and Ollama has the built-in engine's model, too.
     """
@@ -75,6 +76,7 @@ class Site:
     ollama: OllamaServer
     vllm: VllmServer
     lmstudio: LmStudioServer
+    speaches: SpeachesServer
     servers: dict[str, Server]
     api: httpx.Client
     openai: openai.OpenAI
@@ -126,9 +128,10 @@ def running_site(home: Path, models_dir: Path) -> Iterator[Site]:
     ollama = OllamaServer(
         models=[CHAT, THINKER, EMBEDDER, PAINTER, BLIND, SEER, Model(MODEL)], words=("Hello", " Ollama")
     )
-    vllm, lmstudio = VllmServer(model=CHAT.name), LmStudioServer()
+    vllm, lmstudio, speaches = VllmServer(model=CHAT.name), LmStudioServer(), SpeachesServer()
     with ExitStack() as held:
-        servers = {"ollama": Server(ollama.app()), "vllm": Server(vllm.app()), "lmstudio": Server(lmstudio.app())}
+        fakes = {"ollama": ollama, "vllm": vllm, "lmstudio": lmstudio, "speaches": speaches}
+        servers = {name: Server(fake.app()) for name, fake in fakes.items()}
         for server in servers.values():
             held.callback(server.stop)
         backends = {f"{name.upper()}_ENDPOINT": server.url for name, server in servers.items()}
@@ -140,6 +143,7 @@ def running_site(home: Path, models_dir: Path) -> Iterator[Site]:
         pendra_client = pendra.Pendra(api_key=stack.key, base_url=stack.url)
         held.callback(openai_client.close)
         held.callback(pendra_client.close)
-        site = Site(stack, ollama, vllm, lmstudio, servers, api, openai_client, pendra_client)
-        assert eventually(lambda: SEER.name in site.ids(), 30), site.ids()
+        site = Site(stack, ollama, vllm, lmstudio, speaches, servers, api, openai_client, pendra_client)
+        here = {SEER.name, CHAT.name, LLAMA.id, WHISPER, KOKORO}
+        assert eventually(lambda: here <= site.ids(), 30), site.ids()
         yield site

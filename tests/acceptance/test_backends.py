@@ -15,6 +15,7 @@ from tests.acceptance.site import BLIND, CHAT, HELLO, PICTURE, SEER, Site
 from tests.acceptance.stack import MODEL, eventually
 from tests.fakes.lmstudio_server import GEMMA, LLAMA, NOMIC
 from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model
+from tests.fakes.speaches_server import KOKORO, TEXT, WHISPER
 
 
 def test_each_model_is_listed_once_with_what_it_is_for(site: Site) -> None:
@@ -32,10 +33,12 @@ def test_each_model_is_listed_once_with_what_it_is_for(site: Site) -> None:
         LLAMA.id: ("chat", "lmstudio"),
         GEMMA.id: ("chat", "lmstudio"),
         NOMIC.id: ("embedding", "lmstudio"),
+        WHISPER: ("transcription", "speaches"),
+        KOKORO: ("speech", "speaches"),
     }
     assert site.ids("embedding") == {EMBEDDER.name, NOMIC.id}
     assert site.ids("image") == {PAINTER.name}
-    assert site.ids("transcription") == set()
+    assert site.ids("transcription") == {WHISPER}
 
 
 def test_the_openai_sdk_chats_and_streams(site: Site) -> None:
@@ -65,6 +68,20 @@ def test_the_sdks_embed(site: Site) -> None:
 def test_the_openai_sdk_draws(site: Site) -> None:
     reply = site.openai.images.generate(model=PAINTER.name, prompt="a cat", size="256x256")
     assert base64.b64decode(reply.data[0].b64_json or "").startswith(b"\x89PNG")
+
+
+def test_the_openai_sdk_transcribes_and_speaks(site: Site) -> None:
+    said = site.openai.audio.transcriptions.create(model=WHISPER, file=("a.wav", b"RIFF" * 100, "audio/wav"))
+    assert said.text == TEXT
+    assert site.speaches.forms[-1]["file"][2] == b"RIFF" * 100
+    speech = site.openai.audio.speech.create(model=KOKORO, voice="af_heart", input="Hello.")
+    assert speech.content == site.speaches.audio
+
+
+def test_moderations_are_refused_in_words(site: Site) -> None:
+    reply = site.api.post("/v1/moderations", json={"input": "a"})
+    assert reply.status_code == 400
+    assert "moderat" in reply.json()["detail"]
 
 
 def test_the_context_length_found_is_injected_and_a_clients_own_wins(site: Site) -> None:

@@ -14,6 +14,7 @@ from tests.acceptance.site import CHAT, Site
 from tests.acceptance.stack import MODEL, eventually
 from tests.fakes.lmstudio_server import LLAMA, NOMIC
 from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER
+from tests.fakes.speaches_server import TEXT, WHISPER
 from tests.fakes.tiny_bert import write_tiny_bert
 from tests.fakes.vllm_server import VllmServer
 
@@ -28,6 +29,7 @@ YES = {
     ("lmstudio", "embed"): NOMIC.id,
     ("vllm", "chat"): VLLM_CHAT,
     ("vllm", "embed"): VLLM_EMBED,
+    ("speaches", "transcribe"): WHISPER,
 }
 DASHES = {
     ("pendra", "image"): MODEL,
@@ -37,6 +39,9 @@ DASHES = {
     ("lmstudio", "transcribe"): LLAMA.id,
     ("vllm", "image"): CHAT.name,
     ("vllm", "transcribe"): CHAT.name,
+    ("speaches", "chat"): WHISPER,
+    ("speaches", "embed"): WHISPER,
+    ("speaches", "image"): WHISPER,
 }
 """The model that is asked; a model for the same cannot be there."""
 
@@ -69,6 +74,8 @@ def worth(what: str, reply: dict[str, Any]) -> bool:
         return bool(reply["choices"][0]["message"]["content"] and reply["usage"]["prompt_tokens"])
     if what == "embed":
         return [len(row["embedding"]) > 1 for row in reply["data"]] == [True, True]
+    if what == "transcribe":
+        return bool(reply["text"] == TEXT)
     return bool(reply["data"][0]["b64_json"])
 
 
@@ -99,10 +106,11 @@ def test_every_dash_is_refused_with_its_reason(site: Site, backend: str, what: s
     assert backend == "pendra" or site.found(backend, model)
     reply = ask(site, what, model)
     assert reply.status_code == 400, reply.text
-    if what != "transcribe":
-        assert reply.headers["x-pendra-error-code"] == "wrong_capability"
-        assert f"'{model}' is for chat" in reply.json()["detail"]
-        assert PAINTER.name in reply.json()["detail"], "who can is named"
+    able = {"image": PAINTER.name, "transcribe": WHISPER, "chat": THINKER.name, "embed": EMBEDDER.name}
+    assert reply.headers["x-pendra-error-code"] == "wrong_capability"
+    purpose = "transcription" if backend == "speaches" else "chat"
+    assert f"'{model}' is for {purpose}" in reply.json()["detail"]
+    assert able[what] in reply.json()["detail"], "who can is named"
 
 
 def test_ollama_installs_and_uninstalls(site: Site) -> None:
@@ -121,6 +129,14 @@ def test_lm_studio_installs_and_sends_to_its_app_to_uninstall(site: Site) -> Non
     ended = site.managed("uninstalls", LLAMA.id, backend="lmstudio")
     assert (ended["state"], ended["error"]["code"]) == ("failed", "uninstall_unsupported")
     assert "remove it in the LM Studio app" in ended["error"]["message"]
+
+
+def test_speaches_installs_and_uninstalls(site: Site) -> None:
+    small = "Systran/faster-whisper-small"
+    assert site.managed("installs", small, backend="speaches")["state"] == "done"
+    assert eventually(lambda: small in site.ids("transcription"), 10)
+    assert site.managed("uninstalls", small, backend="speaches")["state"] == "done"
+    assert eventually(lambda: small not in site.ids(), 10)
 
 
 @pytest.mark.parametrize(
