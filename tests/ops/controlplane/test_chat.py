@@ -163,13 +163,16 @@ async def test_an_error_before_the_first_piece_is_an_http_status(
 
 async def test_busy_tells_when_to_retry(openai_client: openai.AsyncOpenAI, bridge: FakeBridge) -> None:
     async def refuse() -> None:
-        await bridge.fail(await bridge.job(), 0, code="queue_full", message="full", status=429, retry_after=6.2)
+        refusal = {"code": "queue_full", "message": "full", "status": 429, "retry_after": 6.2, "position": 251}
+        await bridge.fail(await bridge.job(), 0, **refusal)
 
     refusing = asyncio.create_task(refuse())
     with pytest.raises(openai.RateLimitError) as caught:
         await openai_client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     await refusing
-    assert caught.value.response.headers["retry-after"] == "7"
+    headers = caught.value.response.headers
+    assert (headers["retry-after"], headers["x-pendra-queue-position"]) == ("7", "251")
+    assert caught.value.response.json()["error"]["queue_position"] == 251
 
 
 async def break_off(bridge: FakeBridge) -> None:
