@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tasks import fleet_key_file, settings_errors, settings_file, settings_sources
+from tasks import fleet_key_file, keep_alive, model_options, settings_errors, settings_file, settings_sources
 from tasks import settings_values as values
 from tasks.sealing import FleetKey
 
@@ -25,6 +25,8 @@ Identifier = Annotated[str, BeforeValidator(values.identifier)]
 Folder = Annotated[Path, BeforeValidator(values.folder)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+KeepAlive = Annotated[float, BeforeValidator(keep_alive.seconds)]
+ModelTable = Annotated[dict[str, model_options.ModelOptions], BeforeValidator(model_options.read_table)]
 MaybeCount = Annotated[Count | None, BeforeValidator(values.optional)]
 
 _COUNT = "a whole number from 1"
@@ -113,6 +115,10 @@ class Settings(BaseSettings):
         "PENDRA_N_GPU_LAYERS", "a whole number; -1 = all layers", -1
     )
     n_batch: MaybeCount = _setting("PENDRA_N_BATCH", f"{_COUNT}, or nothing (the engine's default)")
+    keep_alive: KeepAlive = _setting("PENDRA_KEEP_ALIVE", keep_alive.ALLOWED, keep_alive.FOREVER)
+    model_options: ModelTable = _setting(
+        "PENDRA_MODEL_OPTIONS", "a JSON object of options for each model id, `*` for all", default_factory=dict
+    )
     device: Identifier = _setting("PENDRA_DEVICE", _ID, "cpu0", file=False)
     child_id: Annotated[str, Field(max_length=128)] = _setting(
         "PENDRA_CHILD_ID",
@@ -144,6 +150,13 @@ class Settings(BaseSettings):
     @property
     def config_path(self) -> Path:
         return settings_file.path_in(self.home)
+
+    @property
+    def preloaded(self) -> tuple[str, ...]:
+        """Models to load at the start: `preload`, and those whose options say so (or say not)."""
+        said = {name: one.preload for name, one in self.model_options.items() if one.preload is not None}
+        named = dict.fromkeys([*self.preload, *(name for name, wanted in said.items() if wanted)])
+        return tuple(name for name in named if said.get(name, True))
 
     @property
     def fleet_key_path(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, create_m
 
 from tasks import settings_file
 from tasks.errors import ConfigError
+from tasks.model_options import as_plain
 from tasks.settings import Settings, default_home
 from tasks.settings_errors import SECRETS, explained, shown
 from tasks.settings_sources import extra, nearest
 from tasks.settings_values import folder
 
 MASK = "********"
-Plain = str | int | float | bool | list[str] | None
+Plain = str | int | float | bool | list[str] | dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Row:
     def text(self) -> str:
         if self.value is None:
             return ""
+        if isinstance(self.value, dict):
+            return json.dumps(self.value)
         return ", ".join(self.value) if isinstance(self.value, list) else str(self.value)
 
 
@@ -101,6 +105,8 @@ def plain(value: Any) -> Plain:
     """A setting's value as YAML and JSON know it. Secrets come out in the clear."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, Mapping):
+        return as_plain(value)
     if isinstance(value, tuple):
         return [str(part) for part in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)

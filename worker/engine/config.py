@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from tasks.errors import ConfigError
+from tasks.model_options import KvType as KvType  # noqa: PLC0414  # ours, too
 
 MAX_SLOTS = 64
 MOST_DRAFTED = 16
-
-
-class KvType(StrEnum):
-    """Storage of the KV cache. Quantised values need flash attention, which `flash_attn=None` turns on by itself."""
-
-    F32 = "f32"
-    F16 = "f16"
-    Q8_0 = "q8_0"
-    Q4_0 = "q4_0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +24,8 @@ class EngineConfig:
     attention reads only its own cells. `n_batch` is the most tokens of one step; `prefill_chunk` the most prompt
     tokens of a step in which other requests are decoding, which bounds their pause (None = about 200 ms worth).
 
+    `kv_type` stores keys and values, unless `kv_type_v` says otherwise of the values.
+
     `speculation` lets a step check guessed tokens where that is measured to pay; the text is the same without.
     """
 
@@ -45,6 +38,7 @@ class EngineConfig:
     threads: int = 1
     threads_batch: int | None = None
     kv_type: KvType = KvType.F16
+    kv_type_v: KvType | None = None
     flash_attn: bool | None = None
     kv_unified: bool | None = None
     speculation: bool = True
@@ -60,6 +54,10 @@ class EngineConfig:
         _require(chunk is None or chunk >= 1, "prefill_chunk", chunk, "1 or more, or None")
         pooled = self.kv_unified is not False or not self.overcommitted
         _require(pooled, "kv_unified", self.kv_unified, "True or None when n_ctx is less than slots * ctx_per_seq")
+
+    @property
+    def values_type(self) -> KvType:
+        return self.kv_type_v or self.kv_type
 
     @property
     def cells(self) -> int:

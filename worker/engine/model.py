@@ -6,7 +6,7 @@ import ctypes
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,30 +15,37 @@ from llama_cpp import llama_cpp as lib
 
 from tasks.errors import JobCancelledError, WorkerError
 from tasks.logs import event
-from worker.engine import log
+from worker.engine import adapters, log
+from worker.engine.adapters import Adapter
 from worker.engine.config import KvType
 from worker.engine.load_errors import check_file, load_error
+from worker.engine.spread import Spread
 from worker.engine.vocab import Vocab
 
 _log = logging.getLogger("pendra.engine")
 _backend_lock = threading.Lock()
 _backend_ready = False
 
-KV_TYPES: dict[KvType, tuple[int, float]] = {
-    KvType.F32: (lib.GGML_TYPE_F32, 4),
-    KvType.F16: (lib.GGML_TYPE_F16, 2),
-    KvType.Q8_0: (lib.GGML_TYPE_Q8_0, 34 / 32),
-    KvType.Q4_0: (lib.GGML_TYPE_Q4_0, 18 / 32),
+KV_TYPES: dict[KvType, int] = {
+    KvType.F32: 0,
+    KvType.F16: 1,
+    KvType.BF16: 30,
+    KvType.Q8_0: 8,
+    KvType.Q5_1: 7,
+    KvType.Q5_0: 6,
+    KvType.Q4_1: 3,
+    KvType.Q4_0: 2,
 }
-"""ggml's number of each type, and bytes a value."""
+"""ggml's number of each type (ggml.h); the bindings do not name all."""
 
 
 class LoadedModel:
     """Owns one llama_model.
 
     Loading blocks (seconds to minutes; do it off the event loop). `progress` is called on the loading thread with a
-    fraction 0-1; returning False stops the load with JobCancelledError. Raises WorkerError with code model_corrupt,
-    unsupported_architecture, missing_split, out_of_memory or model_load_failed. Reading methods are safe from any
+    fraction 0-1; returning False stops the load with JobCancelledError. `tensor_split`, `main_gpu`: see `Spread`.
+    Raises WorkerError with code model_corrupt, unsupported_architecture, missing_split, out_of_memory, bad_adapter
+    or model_load_failed. Reading methods are safe from any
     thread until `close`, which must come after the engines that use the model are closed.
     """
 
@@ -47,13 +54,23 @@ class LoadedModel:
         path: Path,
         *,
         n_gpu_layers: int = -1,
+        tensor_split: Sequence[float] = (),
+        main_gpu: int | None = None,
         mmap: bool = True,
+        lora: Sequence[Adapter] = (),
         progress: Callable[[float], bool | None] | None = None,
     ) -> None:
         self.path = path
         self._model: Any = None
         started = time.monotonic()
-        self._model = _load(path, n_gpu_layers, mmap=mmap, progress=progress)
+        spread = Spread(n_gpu_layers, tuple(tensor_split), main_gpu)
+        self._model = _load(path, spread, mmap=mmap, progress=progress)
+        try:
+            self.adapters = adapters.load(self._model, lora)
+            """llama.cpp's handles and scales; every context of the model applies them, and they go with it."""
+        except BaseException:
+            self.close()
+            raise
         self.vocab = Vocab(self._model)
         self.metadata = _metadata(self._model)
         self.n_vocab = self.vocab.size
@@ -120,10 +137,10 @@ class LoadedModel:
         width = self.n_embd // max(1, lib.llama_model_n_head(self.handle))
         k_width = int(self.metadata.get(f"{arch}.attention.key_length", width))
         v_width = int(self.metadata.get(f"{arch}.attention.value_length", width))
-        return int(self.n_layer * heads * (k_width + v_width) * KV_TYPES[kv_type][1])
+        return int(self.n_layer * heads * (k_width + v_width) * kv_type.bytes_per_value)
 
 
-def _load(path: Path, n_gpu_layers: int, *, mmap: bool, progress: Callable[[float], bool | None] | None) -> Any:
+def _load(path: Path, spread: Spread, *, mmap: bool, progress: Callable[[float], bool | None] | None) -> Any:
     check_file(path)
     _init_backend()
     stopped = False
@@ -134,12 +151,13 @@ def _load(path: Path, n_gpu_layers: int, *, mmap: bool, progress: Callable[[floa
         return not stopped
 
     params = lib.llama_model_default_params()
-    params.n_gpu_layers = n_gpu_layers
+    kept = spread.fill(params)
     params.load_mode = lib.LLAMA_LOAD_MODE_AUTO if mmap else lib.LLAMA_LOAD_MODE_NONE
     callback = lib.llama_progress_callback(on_progress)
     params.progress_callback = callback  # kept alive by this frame for as long as llama.cpp may call it
     with log.captured() as complaints:
         model = lib.llama_model_load_from_file(str(path).encode(), params)
+    del kept  # llama.cpp reads it while it loads
     if stopped:
         if model:
             lib.llama_model_free(model)

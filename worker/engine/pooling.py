@@ -13,7 +13,7 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 
 from tasks.errors import WorkerError
-from worker.engine import log, native
+from worker.engine import adapters, log, native
 from worker.engine.embedder_api import EmbedConfig, Floats
 from worker.engine.load_errors import load_error
 from worker.engine.model import LoadedModel
@@ -140,7 +140,7 @@ def _new_context(model: LoadedModel, config: EmbedConfig, *, n_batch: int, seque
         ctx = lib.llama_init_from_model(model.handle, params)
     if not ctx:
         raise load_error(model.path, complaints)
-    return ctx
+    return adapters.applied(ctx, model)
 
 
 def _unpooled(model: LoadedModel) -> WorkerError:

@@ -10,7 +10,7 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 
 from tasks.errors import WorkerError
-from worker.engine import log, native
+from worker.engine import adapters, log, native
 from worker.engine.config import EngineConfig
 from worker.engine.load_errors import load_error
 from worker.engine.model import KV_TYPES, LoadedModel
@@ -211,11 +211,12 @@ def _new_context(model: LoadedModel, config: EngineConfig) -> Any:
     params.n_threads = config.threads
     params.n_threads_batch = config.threads_batch or config.threads
     params.flash_attn_type = _FLASH_ATTN[config.flash_attn]
-    params.type_k = params.type_v = KV_TYPES[config.kv_type][0]
+    params.type_k = KV_TYPES[config.kv_type]
+    params.type_v = KV_TYPES[config.values_type]
     params.kv_unified = config.unified
     params.no_perf = True
     with log.captured() as complaints:
         ctx = lib.llama_init_from_model(model.handle, params)
     if not ctx:
         raise load_error(model.path, complaints)
-    return ctx
+    return adapters.applied(ctx, model)
