@@ -1,4 +1,4 @@
-"""`pendra keys`: the API keys of the local control plane, and what this host's own keys are known by."""
+"""`pendra keys`: the API keys of the local control plane, and the keys that a fleet's hosts share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group("keys")
 def command() -> None:
-    """Make, list and revoke API keys of the local control plane; show this host's public keys."""
+    """Make, list and revoke API keys of the local control plane; show and rotate the fleet's own keys."""
 
 
 @command.command("create")
@@ -31,15 +31,22 @@ def create(name: str, *, admin: bool) -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(*, as_json: bool) -> None:
-    """List the API keys: id, name, when made, whether it is live, an admin's, or revoked."""
+    """List this host's workload and fleet keys by what they are known by, then the API keys. No secrets."""
+    from ops import host_keys
+    from tasks.settings import load_settings
+
+    ours = host_keys.live(load_settings())
     with _store() as store:
         keys = store.list()
     if as_json:
         rows = [
             {"id": k.id, "name": k.name, "created": k.created, "revoked": k.revoked, "admin": k.admin} for k in keys
         ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        shared = [{"id": key.id, "type": str(key.which), "use": key.use} for key in ours]
+        click.echo(json.dumps([*shared, *({"type": "api", **row} for row in rows)], ensure_ascii=False, indent=2))
         return
+    for host_key in ours:
+        click.echo(f"{host_key.which:<8}  {host_key.id}  {host_key.use}")
     for key in keys:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created))
         click.echo(f"{key.id}  {made}  {_standing(key):<7}  {key.name}")
@@ -57,6 +64,41 @@ def revoke(key_id: str) -> None:
                 f"there is no live API key {key_id}; `pendra keys list` shows them", code="key_not_found"
             )
     click.echo(f"{key_id} is revoked")
+
+
+@command.command("fingerprint")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def fingerprint(*, as_json: bool) -> None:
+    """Show what clients of private inference may pin: the live workload keys, the one in use first."""
+    from ops import host_keys
+    from tasks.settings import load_settings
+
+    kids = host_keys.fingerprints(load_settings())
+    click.echo(json.dumps(kids) if as_json else "\n".join(kids))
+
+
+_WHICH = click.argument("which", type=click.Choice(["workload", "fleet"]), default="workload")
+
+
+@command.command("rotate")
+@_WHICH
+def rotate(which: str) -> None:
+    """Begin (or go on with) the rotation of the WORKLOAD key or the FLEET key; two keys are live meanwhile."""
+    from ops import host_keys
+    from tasks.settings import load_settings
+
+    click.echo(host_keys.rotate(load_settings(), host_keys.Which(which)))
+
+
+@command.command("retire")
+@_WHICH
+def retire(which: str) -> None:
+    """End a rotation: only the key in use stays. What was sealed with the other does not open any more."""
+    from ops import host_keys
+    from tasks.settings import load_settings
+
+    gone = host_keys.retire(load_settings(), host_keys.Which(which))
+    click.echo(f"{', '.join(gone)} is gone" if gone else "only one key is live; nothing to retire")
 
 
 @command.command("show")
