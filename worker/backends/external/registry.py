@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from functools import cache
 from typing import cast
 
@@ -20,13 +20,8 @@ PLACES: dict[ProductName, tuple[str, str]] = {
 
 @cache
 def products() -> tuple[Product, ...]:
-    """One of each kind that is part of this build. Loads their modules; any thread."""
-    return tuple(_made(module, name) for module, name in PLACES.values() if _there(module))
-
-
-def _there(module: str) -> bool:
-    package = module.rpartition(".")[0]
-    return importlib.util.find_spec(package) is not None and importlib.util.find_spec(module) is not None
+    """One of each kind. Loads their modules; any thread."""
+    return tuple(_made(*place) for place in PLACES.values())
 
 
 def _made(module: str, name: str) -> Product:
