@@ -6,6 +6,8 @@ The servers are the tests' fakes, spoken to over real HTTP by a real proxy worke
 from __future__ import annotations
 
 import base64
+import os
+import signal
 from pathlib import Path
 
 import pendra
@@ -197,3 +199,12 @@ def test_a_sealed_request_is_opened_by_the_proxy_worker(site: Site, tmp_path: Pa
             assert reply.choices[0].message.content == "Hello Ollama"
             return
         assert "".join(one.choices[0].delta.content or "" for one in reply if one.choices) == "Hello Ollama"
+
+
+def test_a_proxy_worker_that_dies_is_back_with_what_it_found(site: Site) -> None:
+    before = site.ids()
+    (row,) = site.stack.processes("proxy")
+    os.kill(row["pid"], signal.SIGKILL)
+    assert eventually(lambda: THINKER.name not in site.ids(), 10)
+    assert eventually(lambda: site.ids() == before, 30), site.ids()
+    assert site.chat(THINKER.name).status_code == 200
