@@ -60,7 +60,7 @@ class Adoption:
         record.state = JobState.DISPATCHED  # it may be out there; `end` knows
         record.attempt, record.losses, record.handovers = entry.attempt, entry.losses, entry.handovers
         record.next_seq, record.seen_seq = entry.next_seq, entry.next_seq - 1
-        record.outbox = Outbox(begins=entry.next_seq)
+        record.outbox = Outbox.restored(entry.unacked, entry.next_seq)
         record.streamed, record.continuable = entry.streamed, entry.continuable
         record.tokens = list(entry.tokens)
         record.kid, record.steps = entry.kid, list(entry.steps)

@@ -1,7 +1,7 @@
 """Jobs to the fleet: slots and payloads through the Lua scripts, messages through Celery, control messages.
 
-Everything of one job happens in the order asked (a slot is given back before the next one is taken), but for its
-entry in the registry, which has an order of its own; different jobs do not wait for each other.
+Everything of one job happens in the order asked: what runs is written down, a slot is given back before the next one
+is taken, and a job is struck off when nothing of it is left. Different jobs do not wait for each other.
 Celery's `send_task` blocks, so it runs in one thread of its own (more are slower).
 """
 
@@ -157,7 +157,7 @@ class Dispatcher:
             job_id, step = effect.entry.id, partial(self._registry.remember, effect.entry)
         else:
             job_id, step = effect.job_id, partial(self._registry.forget, effect.job_id)
-        self._in_order(f"open:{job_id}", partial(self._insist, step, "job.registry_failed"))
+        self._in_order(job_id, partial(self._insist, step, "job.registry_failed"))
 
     async def warm_up(self) -> None:
         """Connect Celery now: the first send would take 60 ms longer. A Redis that is away is no error."""
@@ -203,8 +203,6 @@ class Dispatcher:
 
     async def _acquire(self, effect: Acquire) -> None:
         job = effect.job
-        if noting := self._last.get(f"open:{job.job_id}"):
-            await asyncio.wait([noting])  # what nobody could go on with must not run
         placement = self._placement(job, effect.candidates)
         try:
             async with self._calls:

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import Field
+
 from bridge.protocol import JobFrame
 from tasks.contract import Frozen, Job, Resume
 
 
 class Entry(Frozen):
-    """An open job as it stood when its attempt began: what was delivered until then, and how it got there."""
+    """An open job as it stood when its attempt began: what was delivered until then, and how it got there.
+
+    `unacked`: frames that the API had not confirmed. They may never have reached it.
+    """
 
     frame: JobFrame
     attempt: int = 0
@@ -23,6 +28,7 @@ class Entry(Frozen):
     steps: tuple[bytes, ...] = ()
     losses: int = 0
     handovers: int = 0
+    unacked: tuple[tuple[int, str, bool], ...] = Field(default=(), repr=False)
 
     @property
     def id(self) -> str:
@@ -58,7 +64,7 @@ def newest(entry: Entry, job: Job) -> Entry:
     """The entry, brought to the attempt that was dispatched (the two are not written together). Pure."""
     if job.attempt <= entry.attempt:
         return entry
-    begun = {"attempt": job.attempt, "next_seq": job.first_seq, "streamed": job.resume is not None}
+    begun = {"attempt": job.attempt, "next_seq": job.first_seq, "streamed": job.resume is not None, "unacked": ()}
     resume = job.resume or Resume()
     told = {"tokens": resume.token_ids, "kid": resume.kid, "steps": resume.steps}
     return entry.model_copy(update=begun | told)

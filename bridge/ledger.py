@@ -103,6 +103,7 @@ class Ledger:
             steps=tuple(record.steps),
             losses=record.losses,
             handovers=record.handovers,
+            unacked=tuple(record.outbox),
         )
         self.effects.append(Remember(entry))
 
@@ -238,7 +239,7 @@ class Ledger:
             record.stopped = record.attempt
             self.effects.append(CancelOnWorker(record.worker_id, record.id, record.attempt))
         gone = give_back or self.fleet.get(record.worker_id) is None
-        if record.state is JobState.DISPATCHED or (record.state is JobState.RUNNING and gone):
+        if record.state in {JobState.ACQUIRING, JobState.DISPATCHED} or (record.state is JobState.RUNNING and gone):
             self.effects.append(Release(record.id, record.attempt))
         self._drop_slot(record)
 

@@ -7,6 +7,7 @@ is `overfull` then, and its job has to end.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 LIMIT_CHARS = 1024 * 1024
@@ -31,8 +32,19 @@ class Outbox:
         self.chars = 0
         self.unsent = 0
 
+    @classmethod
+    def restored(cls, items: Sequence[Sent], next_seq: int) -> Outbox:
+        """One that holds what another one held when the job's next seq was this."""
+        made = cls(begins=items[0][0] if items else next_seq)
+        for item in items:
+            made.add(item)
+        return made
+
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[Sent]:
+        return iter(self._items)
 
     @property
     def overfull(self) -> bool:

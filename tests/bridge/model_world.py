@@ -182,10 +182,6 @@ class World:
                     self._do(self.session.written(len(text)))
                     if self.linked:
                         self._received(json.loads(text))
-                case Remember(entry=entry):
-                    self.registry[entry.id] = entry
-                case Forget(job_id=job_id):
-                    self.registry.pop(job_id, None)
                 case Heal(full=full):
                     self.heal = full or bool(self.heal)
                 case _:
@@ -202,6 +198,10 @@ class World:
                 self._acquire(wanted, candidates)
             case Enqueue(job_id=job_id, attempt=attempt):
                 self.messages.append((job_id, attempt))
+            case Remember(entry=entry):
+                self.registry[entry.id] = entry
+            case Forget(job_id=job_id):
+                self.registry.pop(job_id, None)
             case Release(job_id=job_id, attempt=attempt):
                 self._release(job_id, attempt)
             case CancelOnWorker(worker_id=worker_id, job_id=job_id, attempt=attempt):

@@ -158,7 +158,7 @@ def test_a_waiting_job_is_gone_when_cancelled() -> None:
 def test_a_cancel_while_the_slot_is_taken_gives_it_back() -> None:
     driven = Driven(worker())
     driven.send(job())
-    assert driven.send(Cancel(job_id="j1")) == []
+    assert driven.send(Cancel(job_id="j1")) == [Release("j1", 0)]
     assert driven.do(driven.session.taken("j1", 0, "w1", 9, driven.now)) == [Release("j1", 0)]
 
 
