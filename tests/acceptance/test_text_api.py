@@ -85,6 +85,8 @@ def test_forced_calls_validate(openai_client: openai.OpenAI, choice: Any) -> Non
     asked: dict[str, Any] = {"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False, **FIXED}
     reply = openai_client.chat.completions.create(model=MODEL, messages=ask, **asked)
     assert reply.choices[0].finish_reason == "tool_calls"
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens > 100, "this model's template knows no tools: it is told of them in words"
     (call,) = reply.choices[0].message.tool_calls or ()
     assert call.type == "function"
     assert call.function.name == "get_weather"

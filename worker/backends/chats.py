@@ -11,6 +11,7 @@ from worker.chat.output import OutputParser
 from worker.chat.reply import ChatReply
 from worker.chat.request import ChatRequest, parse_chat
 from worker.chat.shape import Shape, shape_of
+from worker.chat.teaching import taught
 from worker.chat.template import ChatTemplate
 from worker.engine.api import GenerationRequest
 from worker.engine.text import TextAssembler
@@ -30,7 +31,7 @@ class Chats:
     def prepare(self, job: Job, ctx_limit: int) -> Generation:
         """Raises BadRequestError."""
         chat = parse_chat(job.body)
-        text = self._template.render(chat.messages, tools=chat.tools, extra=chat.template_args)
+        text = self._rendered(chat)
         prompt = with_bos(self._model.tokenize(text, add_special=False, parse_special=True), self._model.vocab)
         check_room(len(prompt), job, ctx_limit, what="messages", param="messages")
         shape = shape_of(job.body, chat, self._dialect, text, token_id=self._token_id)
@@ -41,6 +42,12 @@ class Chats:
         pieces_of = None if chat.logprobs is None else self._model.vocab.renderer(True)  # noqa: FBT003  # all names
         promise = shape.promise if shape else NO_PROMISE
         return Generation((request,), ChatReply(job, choices, promise=promise, pieces_of=pieces_of))
+
+    def _rendered(self, chat: ChatRequest) -> str:
+        if self._template.reads_tools:
+            return self._template.render(chat.messages, tools=chat.tools, extra=chat.template_args)
+        messages = taught(chat.messages, chat.tools, self._dialect.family)
+        return self._template.render(messages, extra=chat.template_args)
 
     def _request(
         self, job: Job, chat: ChatRequest, prompt: tuple[int, ...], shape: Shape | None, got: Delivered

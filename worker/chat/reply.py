@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tasks.contract import Job, JsonObject
 from worker.chat.notices import NO_PROMISE, Promise
 from worker.chat.parts import as_delta, as_message
 from worker.chat.toolcalls.deltas import Content
-from worker.engine.api import FinishReason
+from worker.engine.api import FinishReason, StepOutput
 from worker.generate.choice import Choice
 from worker.generate.logprobs import Pieces, chat_logprobs
 from worker.generate.reply import Piece, TextReply, as_json
@@ -43,12 +43,22 @@ class ChatReply(TextReply):
         before = as_json(head)[:-1]
         self._before = [f'{before},"choices":[{{"index":{c.index},"delta":{{"content":' for c in choices]
 
+        self._quick = job.stream and len(choices) == 1 and choices[0].plain and pieces_of is None
+
+    def pieces(self, output: StepOutput) -> Iterable[Piece]:
+        """See `TextReply`. What nearly all outputs are takes a third of the time."""
+        if self._quick and self._opened and output.finish_reason is None and output.text:
+            (choice,) = self._choices
+            tokens = (*choice.take_pending(), *output.tokens) if choice.pending else output.tokens
+            return (Piece(f"{self._before[0]}{json.dumps(output.text)}{_AFTER}", tokens),)
+        return super().pieces(output)
+
     def _opening(self, choice: Choice) -> Iterator[Piece]:
         yield Piece(self._delta(choice, {"role": "assistant", "content": ""}))
 
     def _said(self, choice: Choice) -> str:
         parts = choice.take_parts()
-        if self._pieces_of is None and len(parts) == 1 and isinstance(parts[0], Content):  # nearly all there are
+        if self._pieces_of is None and len(parts) == 1 and isinstance(parts[0], Content):
             return f"{self._before[choice.index]}{json.dumps(parts[0].text)}{_AFTER}"
         return self._delta(choice, as_delta(parts), scored=True)
 

@@ -14,7 +14,7 @@ from traceback import walk_tb
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -56,6 +56,8 @@ class ChatTemplate:
             why = f"its chat template is not valid Jinja: line {exc.lineno}: {exc.message}"
             raise WorkerError(f"the model cannot chat: {why}", code="model_load_failed") from None
         self._words = {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
+        self.reads_tools = "tools" in meta.find_undeclared_variables(tree)
+        """It shows the tools of a request. One that does not knows nothing of calls either."""
         self._wants_parts = not self._shows(_PROBE) and self._shows([{"type": "text", "text": _PROBE}])
 
     def render(

@@ -30,6 +30,11 @@ class Choice:
         self._resumed = resumed  # and nothing came since
 
     @property
+    def plain(self) -> bool:
+        """All its text is content."""
+        return self._parser is None
+
+    @property
     def reasoning(self) -> bool:
         """It ends inside its reasoning, so far."""
         return self._parser is not None and self._parser.reasoning

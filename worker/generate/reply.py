@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,7 @@ class TextReply(ABC):
         self._promise = promise
         self._opened = job.resume is not None  # what was delivered before began with it
 
-    def pieces(self, output: StepOutput) -> Iterator[Piece]:
+    def pieces(self, output: StepOutput) -> Iterable[Piece]:
         """What this output adds to a stream. The last output of a choice must be a good end."""
         choice = self._choices[output.index]
         choice.take(output)

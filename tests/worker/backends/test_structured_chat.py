@@ -210,6 +210,18 @@ def test_strict_tools_hold_free_calls_too(tmp_path):
 # ------------------------------------------------------------------------- going on elsewhere
 
 
+def test_each_choice_has_its_own_place_in_the_grammar(plain):
+    asked = {"seed": 5, "temperature": 1, "max_tokens": 160, "n": 2, "response_format": format_of(PERSON)}
+    for choice in whole(run(plain, chat(stream=False, **asked)))["choices"]:
+        jsonschema.validate(json.loads(choice["message"]["content"]), PERSON)
+    full = run(plain, chat(**asked)).chunks
+    for cut in range(2, len(full) - 1, 3):
+        rest = run(plain, chat(attempt=1, resume=Resume(token_ids=tokens(full[:cut])), **asked)).chunks
+        for index in range(2):
+            before = [choice for choice in shown(full[cut:]) if choice["index"] == index]
+            assert [choice for choice in shown(rest) if choice["index"] == index] == before
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -23,7 +23,7 @@ def tiny_backend(
     folder: Path, *control: str, tail: str = "", metadata: dict[str, int] | None = None
 ) -> Iterator[LlamaBackend]:
     """Its template names the `control` tokens, which makes its dialect; a prompt ends with `tail`."""
-    template = CHAT_TEMPLATE + tail + "{# " + " ".join(control) + " #}"
+    template = CHAT_TEMPLATE + tail + "{% if tools %}{% endif %}{# " + " ".join(control) + " #}"
     path = write_tiny_llama(folder / "tiny.gguf", chat_template=template, control=control, metadata=metadata)
     model = LoadedModel(path, n_gpu_layers=0)
     config = EngineConfig(slots=4, ctx_per_seq=512, kv_type=KvType.F32, threads=1)
