@@ -8,12 +8,14 @@ from pathlib import Path
 import gguf
 import numpy as np
 import openai
+import pendra
 import pytest
 
 from tests.acceptance.stack import eventually
 from tests.fakes.minilm import minilm_gguf
 from tests.fakes.minilm_reference import load
 from tests.fakes.tiny_bert import write_tiny_bert
+from worker.private import keys as workload_keys
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,24 @@ def test_pendra_rerank(pendra_client, models):
     assert scores == sorted(scores, reverse=True)
     assert [one.document.text for one in reply.results] == [documents[one.index] for one in reply.results]
     assert reply.meta["tokens"]["input_tokens"] > 0
+
+
+@pytest.fixture(params=["trusting", "pinned"])
+def private(request, stack, tmp_path: Path) -> Iterator[pendra.Pendra]:
+    options = {"tofu_path": str(tmp_path / "known.json")}
+    if request.param == "pinned":
+        options["pinned_fingerprint"] = workload_keys.load(stack.home / "workload-key")[0].kid
+    with pendra.Pendra(api_key=stack.key, base_url=stack.url, private_inference=options) as client:
+        yield client
+
+
+def test_private_embeddings(private, pendra_client, models):
+    sealed, plain = (one.embeddings.create(model=models[0], input=["a", "b"]) for one in (private, pendra_client))
+    assert [row.embedding for row in sealed.data] == [pytest.approx(row.embedding, abs=1e-5) for row in plain.data]
+    assert sealed.pendra.worker.id
+
+
+def test_private_rerank(private, pendra_client, models):
+    asked = {"model": models[1], "query": "q", "documents": ["one", "two", "three"], "top_n": 2}
+    sealed, plain = (one.rerank.create(**asked) for one in (private, pendra_client))
+    assert [row.index for row in sealed.results] == [row.index for row in plain.results]
