@@ -105,6 +105,11 @@ class Fleet:
     def get(self, worker_id: str) -> WorkerView | None:
         return self._workers.get(worker_id)
 
+    def has(self, worker_id: str, epoch: str) -> bool:
+        """Whether this very process is there ("": whichever has the id)."""
+        known = self._workers.get(worker_id)
+        return known is not None and epoch in {"", known.info.epoch}
+
     def is_new_process(self, info: WorkerInfo) -> bool:
         """Whether this heartbeat comes from another process than the one we knew under the id."""
         known = self._workers.get(info.worker_id)

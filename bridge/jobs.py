@@ -90,6 +90,7 @@ class JobRecord:
     blocked_until: float = 0.0
     worker_id: str = ""
     worker_name: str = ""
+    epoch: str = ""
     avoid: str = ""
     shared_queue: bool = False
     dispatched: float | None = None

@@ -151,7 +151,7 @@ class Ledger:
 
     def _next_attempt(self, record: JobRecord) -> None:
         record.attempt += 1
-        record.worker_id = record.worker_name = ""
+        record.worker_id = record.worker_name = record.epoch = ""
         record.seen_seq = record.next_seq - 1
         move(record, JobState.WAITING, avoid=record.avoid)
         self.wait(record, first=True, blocked_until=record.blocked_until)

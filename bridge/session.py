@@ -192,7 +192,7 @@ class Session:
             self._watch.lose_worker(news.worker_id, "worker.gone", now)
         else:
             if self._ledger.fleet.is_new_process(news):
-                self._watch.lose_worker(news.worker_id, "worker.restarted", now)
+                self._watch.lose_worker(news.worker_id, "worker.restarted", now, follows=news.epoch)
             if self._ledger.fleet.get(news.worker_id) is None:
                 event(log, logging.INFO, "worker.joined", worker_id=news.worker_id, slots=news.slots_total)
             self._ledger.fleet.upsert(news, now)

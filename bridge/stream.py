@@ -128,7 +128,7 @@ class Stream:
         self._last.clear()
 
     def _claimed(self, record: JobRecord, event: Claimed, now: float) -> None:
-        record.worker_id, record.worker_name = event.worker_id, event.worker_name
+        record.worker_id, record.worker_name, record.epoch = event.worker_id, event.worker_name, event.epoch
         if record.state is JobState.FENCING:
             self._ledger.deliver(record, replies.claimed(event))
             return
@@ -136,7 +136,7 @@ class Stream:
             move(record, JobState.RUNNING, worker_id=event.worker_id)
         fleet = self._ledger.fleet
         fleet.hold(record.id, event.worker_id, record.frame.model)
-        if fleet.get(event.worker_id) is None:  # no lease of its would ever lapse
+        if not fleet.has(event.worker_id, event.epoch):  # no lease of its would ever lapse
             unseen = Timer(record.id, Due.UNSEEN, record.attempt)
             self._ledger.timers.set(now + WORKER_LEASE_S, unseen)
         self._ledger.deliver(record, replies.claimed(event))

@@ -82,9 +82,13 @@ class Watch:
         for orphan in self._ledger.scheduler.orphans(now):
             self._ledger.fail(self._ledger.jobs.open[orphan.job_id], problems.NO_WORKER, now)
 
-    def lose_worker(self, worker_id: str, why: str, now: float) -> None:
-        """The worker is gone, and with it the attempts it had. `why` is the action to log."""
-        lost = [record for record in self._ledger.jobs.open.values() if _has(worker_id, record)]
+    def lose_worker(self, worker_id: str, why: str, now: float, *, follows: str = "-") -> None:
+        """The worker is gone, and with it the attempts it had. `why` is the action to log.
+
+        `follows`: the epoch of the process that took its place, and may have claimed a job before it was heard of.
+        """
+        mine = [record for record in self._ledger.jobs.open.values() if _has(worker_id, record)]
+        lost = [record for record in mine if record.epoch != follows]
         self._ledger.fleet.remove(worker_id)
         event(log, logging.WARNING if lost else logging.INFO, why, worker_id=worker_id, jobs=len(lost))
         for record in lost:
@@ -103,9 +107,12 @@ class Watch:
             self._ledger.fail(record, problems.too_late(running=record.state is JobState.RUNNING), now)
         elif self._down is None and self._silent(now):
             self._ledger.timers.set(now + HEARD_S, Timer(record.id, due, record.attempt, record.next_seq))
-        elif self._down is None and not (due is Due.UNSEEN and self._ledger.fleet.get(record.worker_id)):
+        elif self._down is None and not (due is Due.UNSEEN and self._has_come(record)):
             event(log, logging.WARNING, f"attempt.{due}", job_id=record.id, attempt=record.attempt)
             self._ledger.lose(record, problems.attempt_lost(due, record.worker_id), now)
+
+    def _has_come(self, record: JobRecord) -> bool:
+        return self._ledger.fleet.has(record.worker_id, record.epoch)
 
     def _fail_waiting(self, now: float) -> None:
         for record in list(self._ledger.jobs.open.values()):

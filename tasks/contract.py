@@ -135,11 +135,12 @@ class _Event(Frozen):
 
 
 class Claimed(_Event):
-    """A worker took the job. First event of every attempt."""
+    """A worker took the job. First event of every attempt. `epoch`: of its process (see `WorkerInfo`)."""
 
     type: Literal["claimed"] = "claimed"
     worker_id: str
     worker_name: str = ""
+    epoch: str = ""
 
 
 class Progress(_Event):

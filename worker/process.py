@@ -82,7 +82,11 @@ class Process:
         self._keyring = Keyring(settings.workload_key_file)
         self.running = Running(self._busy_changed)
         self.publisher = Publisher(
-            self._client, self.worker_id, Sealer(fleet_keys[0]), worker_name=settings.worker_name
+            self._client,
+            self.worker_id,
+            Sealer(fleet_keys[0]),
+            worker_name=settings.worker_name,
+            epoch=self._epoch,
         )
         self.runtime = make_runtime(settings, slots, self.publisher, self.changed)
         self._server = Server(

@@ -57,12 +57,14 @@ class Publisher:
         sealer: Sealer,
         *,
         worker_name: str = "",
+        epoch: str = "",
         ring_bytes: int = RING_BYTES,
     ) -> None:
         self._client = client
         self._scripts = WorkerScripts(client)
         self._worker_id = worker_id
         self._worker_name = worker_name
+        self._epoch = epoch
         self._sealer = sealer
         self._inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._outbox = Outbox(ring_bytes)
@@ -92,7 +94,7 @@ class Publisher:
 
     def open(self, job: Job) -> JobReply:
         """The reply of a job that was just claimed; its first event takes `job.first_seq`."""
-        reply = JobReply(job, self._worker_id, self._worker_name, self._post, self._emit)
+        reply = JobReply(job, self._worker_id, self._worker_name, self._post, self._emit, epoch=self._epoch)
         self._open[reply] = None
         return reply
 

@@ -32,10 +32,13 @@ class JobReply:
         worker_name: str,
         post: Callable[[Callable[[], None]], None],
         emit: Callable[[JobReply, Event], None],
+        *,
+        epoch: str = "",
     ) -> None:
         self.job = job
         self._worker_id = worker_id
         self._worker_name = worker_name
+        self._epoch = epoch
         self._post = post
         self._emit = emit
         self._seq = job.first_seq  # publisher thread only
@@ -56,7 +59,7 @@ class JobReply:
         return self._closed
 
     def claimed(self) -> bool:
-        who: dict[str, Any] = {"worker_id": self._worker_id, "worker_name": self._worker_name}
+        who: dict[str, Any] = {"worker_id": self._worker_id, "worker_name": self._worker_name, "epoch": self._epoch}
         return self._send(lambda seq: Claimed(**self._at(seq), **who))
 
     def progress(self, stage: str, fraction: float = 0.0) -> bool:

@@ -43,11 +43,12 @@ class Asked:
 
 @dataclass
 class Hash:
-    """A job in Redis."""
+    """A job in Redis. `held`: whether the worker's credits have it (a worker that starts empties them)."""
 
     job: Job
     credit: str
     claimer: str = ""
+    held: bool = True
 
 
 @dataclass
@@ -210,7 +211,7 @@ class World:
     def _acquire(self, wanted: Job, candidates: tuple[tuple[str, int], ...]) -> None:
         self.hashes.pop(wanted.job_id, None)
         for worker_id, slots in candidates:
-            held = sum(row.credit == worker_id for row in self.hashes.values())
+            held = sum(row.held and row.credit == worker_id for row in self.hashes.values())
             if held < slots and self.workers[worker_id].alive:
                 self.hashes[wanted.job_id] = Hash(wanted, worker_id)
                 self._do(self.session.taken(wanted.job_id, wanted.attempt, worker_id, 1, self.now))
@@ -243,7 +244,7 @@ class World:
         row.claimer = row.credit = worker_id
         made = len(row.job.resume.token_ids) if row.job.resume else 0
         run = here.runs[job_id, attempt] = Run(row.job, row.job.body["n"], made, row.job.first_seq)
-        self._say(here, run, Claimed(**self._at(run), worker_id=worker_id), fate="now")
+        self._say(here, run, Claimed(**self._at(run), worker_id=worker_id, epoch=here.info.epoch), fate="now")
 
     def step(self, worker_id: str, job_id: str, attempt: int, count: int, fate: str) -> None:
         """Some tokens more, and the end with the last. `fate`: of the message (see `_publish`)."""
@@ -320,7 +321,7 @@ class World:
 
     def _drop_credits(self, worker_id: str) -> None:
         for job_id in [name for name, row in self.hashes.items() if row.credit == worker_id]:
-            self.hashes[job_id].credit = ""
+            self.hashes[job_id].held = False
 
     # ---------------------------------------------------------------- time, Redis, bridges
 
@@ -399,7 +400,7 @@ class World:
 
     def _found(self, entry: Entry) -> Found:
         row = self.hashes.get(entry.id)
-        return Found(entry) if row is None or not row.credit else Found(newest(entry, row.job), row.credit)
+        return Found(entry) if row is None else Found(newest(entry, row.job), row.credit)
 
     # ---------------------------------------------------------------- the end
 
@@ -424,7 +425,7 @@ class World:
                 self.claim(worker_id)
             for run in list(self.runs()):
                 self.step(*run, count=8, fate="now")
-            if not self.session.open_jobs and not list(self.runs()):
+            if not self.session.open_jobs and not self.pending and not list(self.runs()):
                 return
 
     def _excuses(self) -> set[str]:

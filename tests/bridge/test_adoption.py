@@ -7,9 +7,11 @@ from typing import Any
 
 from bridge.effects import Acquire, CancelOnWorker, Heal
 from bridge.entries import Entry, Found, newest
+from bridge.fleet import Gone
 from bridge.protocol import Cancel
 from bridge.supervision import CLAIM_S, SILENT_S
 from tasks.contract import Event, Job, Resume
+from tasks.keys import WORKER_LEASE_S
 from tests.bridge.builders import Driven, batch, chunk, claimed, failed, finished, job, progress, worker
 
 
@@ -232,3 +234,37 @@ def test_heals_asked_for_while_adopting_are_those_of_a_live_session() -> None:
     succession.publish(chunk(1, "a"), unread=True)
     new = succession.successor(worker(), holders={"j1": "w1"})
     assert [effect for effect in new.effects if isinstance(effect, Heal)] == []
+
+
+def test_a_job_whose_worker_was_started_anew_before_we_came_goes_to_another() -> None:
+    """The worker lives, but it is another process than the one that claimed the job."""
+    old = Driven(worker("w1"), worker("w2"))
+    old.start()
+    new = Driven(worker("w1", epoch="e2"), worker("w2"), linked=False)
+    new.registry = dict(old.registry)
+    new.do(new.session.adopt([Found(entry, "w1") for entry in old.registry.values()], new.now))
+    new.session.heal_started()
+    new.events(claimed().model_copy(update={"epoch": "e1"}), chunk(1, "a", tokens=(7,)))
+    new.do(new.session.healed(new.now, full=True))
+    new.do(new.session.adopted(new.now))
+    new.link(j1=1)
+    new.tick(WORKER_LEASE_S + 0.5, worker("w1", epoch="e2"), worker("w2"))
+    (acquire,) = acquires(new)
+    assert (acquire.job.attempt, acquire.job.resume) == (1, Resume(token_ids=(7,)))
+
+
+def test_what_the_api_never_got_of_an_older_attempt_is_sent_by_the_successor() -> None:
+    old = Driven(worker("w1"), worker("w2"))
+    old.start()
+    old.session.unlinked()
+    old.events(chunk(1, "a", tokens=(7,)))
+    old.tick(0.1, worker("w2"))
+    old.do(old.session.fleet_news(Gone("w1"), old.now))
+    old.tick(0.1, worker("w2"))
+    new = Driven(worker("w2"), linked=False)
+    new.registry = dict(old.registry)
+    new.do(new.session.adopt([Found(entry) for entry in old.registry.values()], new.now))
+    new.do(new.session.adopted(new.now))
+    new.link(j1=-1)
+    assert new.seqs() == [0, 1]
+    assert not new.of("error")
