@@ -33,7 +33,7 @@ from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
 from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
-from tasks import keys, logs
+from tasks import keys, logs, redis_persistence
 from tasks.celery_app import make_app
 from tasks.contract import InstallProgress, WorkerInfo
 from tasks.errors import ConfigError, PendraError, SealError
@@ -78,7 +78,9 @@ class Bridge:
 
     async def run(self, stop: asyncio.Event) -> Fatal | None:
         """Until `stop` is set (then finish within the grace), or the link fails for good."""
-        await self.dispatcher.warm_up()
+        await asyncio.gather(
+            self.dispatcher.warm_up(), asyncio.to_thread(redis_persistence.warn, self._settings.redis_url)
+        )
         shells = (self._tick(), self.lease.run(), self.relay.run(), self.installs.run(), self._report())
         workers = [asyncio.ensure_future(work) for work in shells]
         link = asyncio.ensure_future(self._linked())

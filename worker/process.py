@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import redis
 
-from tasks import keys
+from tasks import keys, redis_persistence
 from tasks.contract import ModelInfo, WorkerInfo
 from tasks.errors import ConfigError, PendraError, UnavailableError
 from tasks.logs import event, where
@@ -122,6 +122,7 @@ class Process:
         self._watchdog.start()
         self.changed()
         threading.Thread(target=self._preload, name="preload", daemon=True).start()
+        threading.Thread(target=redis_persistence.warn, args=(self.settings.redis_url,), daemon=True).start()
         event(_LOG, logging.INFO, "worker.started", worker_id=self.worker_id, slots=self.slots, pid=os.getpid())
 
     def drain(self) -> None:
