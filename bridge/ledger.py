@@ -109,8 +109,10 @@ class Ledger:
 
     def wait(self, record: JobRecord, *, first: bool = False, blocked_until: float = 0.0) -> None:
         frame = record.frame
-        need = need_of(frame, record.kid, resumes=bool(record.tokens))
-        waiting = Waiting(record.id, need, frame.tenant, frame.priority, record.arrived, record.avoid)
+        need = need_of(frame, record.kid, resumes=bool(record.tokens or record.steps))
+        waiting = Waiting(
+            record.id, need, frame.tenant, frame.priority, record.arrived, record.avoid, frame.affinity
+        )
         self.scheduler.add(waiting, first=first, blocked_until=blocked_until)
 
     def go(self, released: Go) -> None:

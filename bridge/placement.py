@@ -1,7 +1,8 @@
 """Which worker may take a job, and through which queue. Pure functions over the fleet.
 
 1. A pin: that worker only, through its own queue.
-2. The model is loaded somewhere with a free slot: those workers, least loaded first, through the model's queue.
+2. The model is loaded somewhere with a free slot: those workers, least loaded first, through the model's queue; the
+   one that ran the conversation last gets it through its own, unless it is busier than its cache is worth.
 3. It is being loaded somewhere: join there while slots last, else wait. One burst never loads a model twice.
 4. Loaded but full everywhere: load it on one more worker that has it installed and is idle.
 5. Loaded nowhere: load it on one worker, preferably an idle one with nothing in memory.
@@ -24,6 +25,8 @@ from tasks.capability import can, sees, shows_images
 from tasks.contract import BUILT_IN, JobKind
 from tasks.errors import NotFoundError, PendraError, UnavailableError
 from tasks.private import ENVELOPE
+
+AFFINITY_BUSIER = 2  # jobs that the worker with the cache may run more than the idlest
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +149,24 @@ def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
     return None
 
 
-def plan(need: Need, fleet: Fleet, avoid: str = "") -> Plan | None:
-    """Where the job can go now, or None: wait. `avoid` is tried last."""
+def plan(need: Need, fleet: Fleet, avoid: str = "", prefer: str = "") -> Plan | None:
+    """Where the job can go now, or None: wait. `avoid` is tried last; `prefer` has the conversation in its cache."""
     able = eligible(need, fleet)
     if need.pin is not None:
         return _own_queue(able, avoid)
     holders = sum(need.model in view.installed and not view.draining for view in fleet)
     for group in by_preference(able, need.model, fleet.order, avoid):
-        if (found := _plan_among(need, group, avoid)) is not None:
+        if (found := _plan_among(need, group, avoid, prefer)) is not None:
             return found if len(group) == holders else replace(found, shared=False)
     return None
 
 
-def _plan_among(need: Need, able: list[WorkerView], avoid: str) -> Plan | None:
+def _plan_among(need: Need, able: list[WorkerView], avoid: str, prefer: str) -> Plan | None:
     """Among workers that are equally welcome."""
     warm = [view for view in able if need.model in view.loaded]
     if ready := _free(warm):
+        if (known := _worth_it(ready, prefer)) is not None:
+            return Plan(((known.id, known.info.slots_total),), shared=False)
         ordered = _least_loaded(ready, avoid)
         return Plan(tuple((v.id, v.info.slots_total) for v in ordered), shared=not need.only_some)
     if loading := [view for view in able if view.is_loading(need.model)]:
@@ -170,6 +175,13 @@ def _plan_among(need: Need, able: list[WorkerView], avoid: str) -> Plan | None:
     if warm:
         return _own_queue([view for view in cold if not view.busy], avoid)
     return _own_queue(cold, avoid)
+
+
+def _worth_it(ready: list[WorkerView], prefer: str) -> WorkerView | None:
+    """The preferred worker, unless it is so busy that another is quicker without the cache."""
+    known = next((view for view in ready if view.id == prefer), None)
+    idlest = min(view.busy for view in ready)
+    return known if known is not None and known.busy <= idlest + AFFINITY_BUSIER else None
 
 
 def _own_queue(views: Iterable[WorkerView], avoid: str) -> Plan | None:

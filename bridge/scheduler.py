@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from bridge.admission import Ahead
+from bridge.affinity import Affinity
 from bridge.fleet import Fleet
 from bridge.placement import Need, Plan, eligible, plan
 from tasks.contract import Priority
@@ -28,7 +29,7 @@ NO_WORKER_GRACE_S = 30.0  # a worker that died may be back, restarted by its sup
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that waits. `avoid`: the worker that lost its last attempt."""
+    """A job that waits. `avoid`: the worker that lost its last attempt; `affinity`: see `bridge.affinity`."""
 
     job_id: str
     need: Need
@@ -36,6 +37,7 @@ class Waiting:
     priority: Priority
     arrived: float
     avoid: str = ""
+    affinity: str | None = None
 
     def rank_class(self, now: float) -> int:
         return 0 if self.priority is Priority.INTERACTIVE or now - self.arrived >= AGE_S else 1
@@ -83,6 +85,7 @@ class Scheduler:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self.affinity = Affinity()
         self._lanes: dict[Need, Lane] = {}
         self._waiting: dict[str, Waiting] = {}
         self._tenants: dict[str, Tenant] = {}
@@ -153,7 +156,8 @@ class Scheduler:
             job = min(
                 (head for lane in open_lanes.values() for head in lane.heads()), key=lambda j: self._rank(j, now)
             )
-            route = plan(job.need, self._fleet, job.avoid)
+            prefer = self.affinity.worker(job.tenant, job.affinity)
+            route = plan(job.need, self._fleet, job.avoid, "" if prefer == job.avoid else prefer)
             if route is None:
                 del open_lanes[job.need]
                 continue

@@ -136,6 +136,7 @@ class Stream:
             move(record, JobState.RUNNING, worker_id=event.worker_id)
         fleet = self._ledger.fleet
         fleet.hold(record.id, event.worker_id, record.frame.model)
+        self._ledger.scheduler.affinity.ran(record.frame.tenant, record.frame.affinity, event.worker_id)
         if not fleet.has(event.worker_id, event.epoch):  # no lease of its would ever lapse
             unseen = Timer(record.id, Due.UNSEEN, record.attempt)
             self._ledger.timers.set(now + WORKER_LEASE_S, unseen)
