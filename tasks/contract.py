@@ -10,21 +10,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from tasks.figures import EngineFigures, GpuFigures, LoadFigures
+from tasks.frozen import Frozen as Frozen  # noqa: PLC0414  # exported: all models of the contract are made of it
 
 CONTRACT_VERSION = 1
 
 JsonObject = dict[str, Any]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,  # a validation error must not quote a prompt
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-    )
 
 
 class JobKind(StrEnum):
@@ -252,7 +245,8 @@ class WorkerInfo(Frozen):
     """A serving process's heartbeat: who it is, what it serves and how full it is.
 
     Written every second with a lease (`tasks.keys.WORKER_LEASE_S`); content-free, so unsealed. `epoch` is new at
-    every start of the process: a lease with another epoch is another process.
+    every start of the process: a lease with another epoch is another process. `fleet_keys`: ids of the fleet keys it
+    has, the one that it seals with first.
     """
 
     v: int = CONTRACT_VERSION
@@ -274,6 +268,10 @@ class WorkerInfo(Frozen):
     kids: tuple[str, ...] = ()
     public_keys: tuple[str, ...] = ()
     backends: tuple[BackendReport, ...] = ()
+    engines: tuple[EngineFigures, ...] = ()
+    loads: tuple[LoadFigures, ...] = ()
+    gpu: tuple[GpuFigures, ...] = ()
+    fleet_keys: tuple[str, ...] = ()
 
 
 class JobRow(Frozen):
@@ -289,11 +287,16 @@ class JobRow(Frozen):
 
 
 class Overview(Frozen):
-    """What a bridge has open, the oldest first; `total` may be more than the rows that are listed."""
+    """What a bridge has open, the oldest first; `total` may be more than the rows that are listed.
+
+    `fleet_keys` as in `WorkerInfo`.
+    """
 
     bridge_id: str
     total: int
     rows: tuple[JobRow, ...] = ()
+    version: str = ""
+    fleet_keys: tuple[str, ...] = ()
 
 
 class InstallRequest(Frozen):

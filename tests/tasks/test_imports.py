@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("bridge", "tasks", "worker", "ops")
-CONTRACT = ("blobs", "contract", "errors", "events", "keys", "scripts", "sealing")
+CONTRACT = ("blobs", "contract", "errors", "events", "figures", "frozen", "keys", "scripts", "sealing")
 TASK_MODULES = ("infer", "install")  # may load the worker, when a task runs
 HEAVY = ("celery", "kombu", "llama_cpp", "redis", "websockets", "httpx")
 
