@@ -120,11 +120,6 @@ class WorkerScripts:
         self._claim = client.register_script(lua("claim"))
         self._release_text = lua("release")
         self._release = client.register_script(self._release_text)
-
-    def claim(self, job_id: str, attempt: int, worker_id: str) -> tuple[Claim, bytes]:
-        """(OK, sealed payload), or (why not, b"")."""
-        names = [keys.job(job_id), keys.credits_of(worker_id)]
-        reply = cast("Sequence[bytes]", self._claim(keys=names, args=[job_id, attempt, worker_id, _CREDITS]))
         self._publish_text = lua("publish")
 
     def publish(
@@ -146,6 +141,11 @@ class WorkerScripts:
         for field, piece in pieces:
             args += [field, piece]
         pipe.eval(self._publish_text, len(names), *names, *args)
+
+    def claim(self, job_id: str, attempt: int, worker_id: str) -> tuple[Claim, bytes]:
+        """(OK, sealed payload), or (why not, b"")."""
+        names = [keys.job(job_id), keys.credits_of(worker_id)]
+        reply = cast("Sequence[bytes]", self._claim(keys=names, args=[job_id, attempt, worker_id, _CREDITS]))
         return Claim(reply[0].decode()), reply[1] if len(reply) > 1 else b""
 
     def release(

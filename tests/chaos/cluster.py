@@ -147,6 +147,18 @@ class Cluster:
         loaded = [info for info in live.values() if any(model.loaded for model in info.models)]
         return len(loaded) == len(self.workers) and health["workers"] == len(self.workers)
 
+    def check(self) -> None:
+        """Raises AssertionError when a process has ended that nobody has killed."""
+        for part in self.parts:
+            if part.process is not None and not part.alive:
+                raise AssertionError(f"{part.name} has ended: {(self.home / f'{part.name}.out').read_text()[-2000:]}")
+
+    def listening(self) -> bool:
+        """The API knows of every worker, whatever they have in memory."""
+        with contextlib.suppress(httpx.HTTPError):
+            return bool(httpx.get(f"{self.url}/healthz", timeout=5).json()["workers"] == len(self.workers))
+        return False
+
     def overview(self) -> Overview | None:
         """What the bridge says it has open; None while there is none."""
         text = self.client.get(keys.overview(HOST))
@@ -201,8 +213,7 @@ def _parts(home: Path, wire: Wire, redis_url: str, port: int, workers: int, slot
     api = Part("api", ("ops.cli", "controlplane", "--port", str(port), "--home", str(home)), base, home)
     dial = base | {"APP_SERVER_WS_URL": f"ws://127.0.0.1:{wire.port}", "GPU_WORKER_PRIVATE_KEY": seed}
     bridges = [Part(f"bridge{n}", ("bridge.main",), dial, home) for n in range(2)]
-    serve = base | {"PENDRA_PRELOAD": MODEL, "MAX_CONCURRENT": str(slots), "PENDRA_THREADS": "1"}
-    serve |= {"PENDRA_CONTEXT_LENGTH": "512"}
+    serve = base | {"MAX_CONCURRENT": str(slots), "PENDRA_THREADS": "1", "PENDRA_CONTEXT_LENGTH": "512"}
     made = [
         Part(f"worker{n}", ("tests.chaos.paced_worker",), serve | {"PENDRA_CHILD_ID": f"{HOST}-w{n}"}, home)
         for n in range(workers)
@@ -211,9 +222,12 @@ def _parts(home: Path, wire: Wire, redis_url: str, port: int, workers: int, slot
 
 
 @contextlib.asynccontextmanager
-async def a_cluster(home: Path, *, workers: int = 3, slots: int = 32, **env: str) -> AsyncIterator[Cluster]:
-    """Everything up and serving. `env`: for all processes."""
+async def a_cluster(
+    home: Path, *, workers: int = 3, slots: int = 32, preload: bool = True, **env: str
+) -> AsyncIterator[Cluster]:
+    """Everything up and serving (without `preload`: no model in memory yet). `env`: for all processes."""
     _store(home)
+    env |= {"PENDRA_PRELOAD": MODEL} if preload else {}
     port = free_port()
     wire = Wire(("127.0.0.1", port))
     await wire.start()
@@ -225,7 +239,8 @@ async def a_cluster(home: Path, *, workers: int = 3, slots: int = 32, **env: str
             try:
                 for part in [api, *made, bridges[0]]:
                     part.start()
-                await eventually(cluster.serving, what="the fleet is not serving:")
+                ready = cluster.serving if preload else cluster.listening
+                await eventually(lambda: cluster.check() or ready(), what="the fleet is not serving:")
                 bridges[1].start()
                 yield cluster
             finally:
