@@ -1,7 +1,7 @@
 """The reply to a private job, as a backend sees it: everything it says of the reply's content leaves sealed.
 
     stream:  [terminator declared] ─► the backend's chunks ─► [notice] ─► [`[DONE]`]      each one sealed frame
-    whole:   one sealed frame
+    whole:   one sealed frame, JSON as every backend's reply is (a transcription as text is a JSON string)
 
 The terminator marks go out only when the sealed body asked for them. In the clear travel: that it was claimed,
 stages, token counts, timings, and the code of an error.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 
-from tasks.contract import Job, JobKind, JsonObject, Notice, Timing, Usage
+from tasks.contract import Job, JsonObject, Notice, Timing, Usage
 from tasks.errors import PendraError
 from worker.backends.base import NO_TIMING, NO_USAGE
 from worker.private.frames import Frames
@@ -21,7 +21,6 @@ from worker.reply import JobReply
 TERMINATOR = "pendra_stream_terminator"
 _DECLARED = json.dumps({TERMINATOR: 1})
 _DONE = "[DONE]"
-_TEXT_FORMATS = frozenset({"text", "srt", "vtt"})
 
 
 class PrivateReply:
@@ -50,7 +49,7 @@ class PrivateReply:
         notice: Notice | None = None,
     ) -> bool:
         if not self._job.stream:
-            text = self._whole(data or "", notice)
+            text = data or "" if notice is None else _with_notice(data or "{}", notice)
             return self._reply.finish(lambda: self._frames.seal_only(text), usage=usage, timing=timing)
         if notice is not None:
             self.chunk(_notice_chunk(self._last, notice))
@@ -66,12 +65,6 @@ class PrivateReply:
         if self._terminated and not self._declared:
             self._declared = True
             self._reply.frame(lambda: self._frames.seal(_DECLARED, control=True))
-
-    def _whole(self, data: str, notice: Notice | None) -> str:
-        """JSON in any case: a transcription asked for as text becomes a JSON string."""
-        if self._job.kind is JobKind.TRANSCRIPTION and self._job.body.get("response_format") in _TEXT_FORMATS:
-            return json.dumps(data)
-        return data if notice is None else _with_notice(data, notice)
 
 
 def _with_notice(data: str, notice: Notice) -> str:

@@ -214,7 +214,7 @@ def test_a_notice_is_inside(world, stream):
 
 @pytest.mark.parametrize(
     ("wanted", "data", "inside"),
-    [("srt", "1\n00:00 --> 00:01\nhi", "1\n00:00 --> 00:01\nhi"), ("json", '{"text":"hi"}', {"text": "hi"})],
+    [("srt", '"1\\nhi"', "1\nhi"), ("json", '{"text":"hi"}', {"text": "hi"})],
 )
 def test_a_transcription_gets_the_audio_and_answers_json(world, wanted, data, inside):
     world.does = lambda _job, reply, _cancel: reply.finish(data)
