@@ -79,7 +79,6 @@ class JobRecord:
     stopped: int = -1
     next_seq: int = 0
     api_seq: int = -1
-    api_seq: int = -1
     seen_seq: int = -1
     remembered: bool = False
     streamed: bool = False
@@ -109,11 +108,6 @@ class JobRecord:
     @property
     def last_seq(self) -> int:
         return self.next_seq - 1
-
-    @property
-    def behind(self) -> bool:
-        """Whether the API has more of it than we know of: a predecessor sent what we have still to hear."""
-        return self.next_seq <= self.api_seq
 
     @property
     def behind(self) -> bool:

@@ -419,13 +419,6 @@ class Session:
         silent = Timer(record.id, Due.SILENT, record.attempt, record.next_seq)
         self._ledger.timers.set(now + SILENT_S, silent)
 
-    def _listen_on(self, record: JobRecord, seq: int, now: float) -> None:
-        """A predecessor sent what is not in the stream (Redis had no room for it): its worker will say it again."""
-        record.api_seq = seq
-        event(log, logging.WARNING, "job.behind", job_id=record.id, has=record.last_seq, api_has=seq)
-        silent = Timer(record.id, Due.SILENT, record.attempt, record.next_seq)
-        self._ledger.timers.set(now + SILENT_S, silent)
-
     def _refused(self, record: JobRecord, now: float) -> bool:
         """Count one more refusal by Redis; too many end the job."""
         record.refusals += 1
