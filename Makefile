@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MODELS := .cache/models
 SMOLLM := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: demo test lint types unit model bench clean
+.PHONY: demo test lint types unit model bench chaos clean
 
 demo: $(VENV)/.run
 	$(BIN)/pendra demo --home .demo --models-dir $(MODELS)
@@ -27,6 +27,12 @@ model: $(SMOLLM)
 
 $(SMOLLM): | $(VENV)/.run
 	PENDRA_HOME=.cache/home PENDRA_MODELS_DIR=$(MODELS) $(BIN)/pendra models install smollm2:135m
+
+# The long storm: `make chaos SEED=7 MINUTES=30` repeats one; without SEED another one every time.
+MINUTES ?= 10
+chaos: $(VENV)/.dev
+	CHAOS_EXAMPLES=4000 $(BIN)/python -m pytest -q tests/bridge/test_session_model.py
+	$(BIN)/python -m tests.chaos.storm $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES)
 
 bench: $(VENV)/.dev model
 	$(BIN)/python -m bench.stack

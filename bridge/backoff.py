@@ -60,15 +60,18 @@ _FATAL: dict[int, str] = {
 }
 
 
-def verdict(failure: int | Exception, reason: str = "") -> Retry | Fatal:
+def verdict(failure: int | Exception, reason: str = "", *, linked_before: bool = False) -> Retry | Fatal:
     """Retryable or fatal, from a WebSocket close code or from what connecting raised. Pure.
 
     Fatal is what a person must put right: refused keys, an old protocol, a wrong clock, a bad URL or setting.
-    Everything else (network, TLS, HTTP errors, restarts, timeouts) is tried again for ever.
+    Everything else (network, TLS, HTTP errors, restarts, timeouts) is tried again for ever; so is a clock that is off
+    but was right when this process linked before: it jumped, and time synchronisation puts it right.
     """
     said = f" (the API said: {reason})" if reason else ""
     if isinstance(failure, int):
         words = _FATAL.get(failure)
+        if words and failure == CloseCode.CLOCK_SKEW and linked_before:
+            return Retry(words + said)
         return Fatal(words + said) if words else Retry(f"the link closed with code {failure}{said}")
     if isinstance(failure, ConfigError):
         return Fatal(failure.message)

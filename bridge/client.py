@@ -55,6 +55,7 @@ class Link:
         self._events = events
         self._backoff = backoff or Backoff()
         self._socket: ClientConnection | None = None
+        self._linked_before = False
         self._outbox: deque[str] = deque()
         self._outbox_chars = 0
         self._to_write = asyncio.Event()
@@ -93,7 +94,7 @@ class Link:
         while True:
             began = time.monotonic()
             failure, reason = await self._once()
-            decision = verdict(failure, reason)
+            decision = verdict(failure, reason, linked_before=self._linked_before)
             if isinstance(decision, Fatal):
                 return decision
             self._backoff.link_lasted(time.monotonic() - began)
@@ -141,6 +142,7 @@ class Link:
     async def _serve(self, socket: ClientConnection, welcome: Welcome) -> None:
         """Until the connection closes. Raises ConnectionClosed."""
         self._socket = socket
+        self._linked_before = True
         writer = asyncio.ensure_future(self._write(socket))
         try:
             self._events.welcomed(welcome)

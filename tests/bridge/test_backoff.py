@@ -63,3 +63,9 @@ def test_a_stable_link_starts_the_series_anew() -> None:
     assert backoff.next_delay() == 8
     backoff.link_lasted(60.0)
     assert backoff.next_delay() == 1
+
+
+def test_a_clock_that_jumps_is_waited_for_and_one_that_was_never_right_is_not() -> None:
+    assert isinstance(verdict(CloseCode.CLOCK_SKEW), Fatal)
+    assert isinstance(verdict(CloseCode.CLOCK_SKEW, linked_before=True), Retry)
+    assert isinstance(verdict(CloseCode.REVOKED, linked_before=True), Fatal)
