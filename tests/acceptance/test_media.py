@@ -6,6 +6,7 @@ import io
 from contextlib import closing
 from pathlib import Path
 
+import pendra
 import pytest
 
 from tasks.redis_client import connect
@@ -57,6 +58,21 @@ def test_pendras_client_transcribes_and_speaks(site: Site, tmp_path: Path) -> No
     spoken = site.openai.audio.speech.create(model=KOKORO, input="hallo", voice="af_heart", response_format="wav")
     assert spoken.read() == site.speaches.audio
     assert spoken.response.headers["content-type"] == "audio/wav"
+
+
+@pytest.mark.parametrize(("response_format", "said"), [("json", TEXT), ("srt", SRT)])
+def test_a_sealed_recording_is_opened_by_the_proxy_worker_only(
+    site: Site, tmp_path: Path, response_format: str, said: str
+) -> None:
+    recording = SECRET + bytes(10 * MB)
+    site.speaches.forms.clear()
+    private = {"tofu_path": str(tmp_path / "known.json")}
+    with pendra.Pendra(api_key=site.stack.key, base_url=site.stack.url, private_inference=private) as client:
+        reply = client.audio.transcriptions.create(
+            model=WHISPER, file=("a.wav", recording), response_format=response_format
+        )
+    assert reply.text == said
+    assert site.speaches.forms[-1]["file"][2] == recording
 
 
 def test_audio_of_megabytes_comes_back(site: Site) -> None:
