@@ -24,6 +24,7 @@ import redis
 from tasks import keys, redis_persistence
 from tasks.contract import ModelInfo, WorkerInfo
 from tasks.errors import ConfigError, PendraError, UnavailableError
+from tasks.figures import LoadFigures
 from tasks.logs import event, where
 from tasks.redis_client import connect
 from tasks.sealing import Opener, Sealer
@@ -31,6 +32,7 @@ from tasks.settings import Settings
 from worker.capacity import MAX_SLOTS, slots_from_memory
 from worker.control import Control, Restore, Unload
 from worker.engine.api import EngineStats
+from worker.figures import engine_figures
 from worker.heartbeat import Heartbeat
 from worker.private.keys import Keyring
 from worker.publisher import Publisher
@@ -54,6 +56,7 @@ class Serving(JobServer, Protocol):
     def withdraw(self, model_id: str, *, force: bool) -> int: ...
     def restore(self, model_id: str) -> None: ...
     def stats(self) -> dict[str, EngineStats]: ...
+    def loads(self) -> tuple[LoadFigures, ...]: ...
     def close(self) -> None: ...
 
 
@@ -78,6 +81,7 @@ class Process:
         self._want: Want | None = None
         self._changing = threading.Lock()  # else an older look at the models could be the last one told
         fleet_keys = settings.fleet_keys()
+        self._fleet_keys = tuple(key.id.hex() for key in fleet_keys)
         self._client = connect(settings.redis_url)
         self._keyring = Keyring(settings.workload_key_file)
         self.running = Running(self._busy_changed)
@@ -207,6 +211,9 @@ class Process:
             log=str(settings.log_file) if settings.log_file else None,
             kids=tuple(key.kid for key in workload_keys),
             public_keys=tuple(key.public_base64 for key in workload_keys),
+            engines=engine_figures(self.runtime.stats()),
+            loads=self.runtime.loads(),
+            fleet_keys=self._fleet_keys,
         )
 
     def _pulse(self) -> Pulse:

@@ -23,7 +23,7 @@ class ProxyProcess(Process):
 
     def info(self) -> WorkerInfo:
         found = self.runtime.reports() if isinstance(self.runtime, ProxyRuntime) else ()
-        return super().info().model_copy(update={"role": ROLE, "backends": found})
+        return super().info().model_copy(update={"role": ROLE, "backends": found, "engines": ()})
 
 
 def build(settings: Settings, asked_slots: int | None = None) -> ProxyProcess:

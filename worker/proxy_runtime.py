@@ -21,6 +21,7 @@ import httpx
 from tasks.capability import objection
 from tasks.contract import BackendReport, Job, ModelInfo
 from tasks.errors import BadRequestError, NotFoundError, PendraError, UnavailableError, WorkerError
+from tasks.figures import LoadFigures
 from tasks.logs import event, where
 from tasks.settings import Settings
 from worker.backends.base import CancelToken, Reply, StepPublisher
@@ -111,6 +112,10 @@ class ProxyRuntime:
             **zero,
         )
         return {"proxy": row}
+
+    def loads(self) -> tuple[LoadFigures, ...]:
+        """None: external servers load their models by themselves."""
+        return ()
 
     def close(self) -> None:
         """Close every request to a server. Blocks; idempotent."""

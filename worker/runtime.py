@@ -14,11 +14,14 @@ from contextlib import contextmanager
 
 from tasks.contract import Job, ModelInfo
 from tasks.errors import BadRequestError, NotFoundError, PendraError, UnavailableError, WorkerError
+from tasks.figures import LoadFigures
 from tasks.logs import event, where
 from tasks.settings import Settings
 from worker.backends.base import CancelToken, Reply, StepPublisher
 from worker.capacity import POOLED
 from worker.engine.api import EngineStats
+from worker.figures import LoadCounts
+from worker.keeper import Keeper, asked_keep_alive
 from worker.loader import Loader, Opener, close_model
 from worker.loading import Load, TimedReply, again
 from worker.memory import free_bytes
@@ -56,6 +59,7 @@ class Runtime:
         self._loads: dict[str, Load] = {}
         self._closed = threading.Event()
         self._catalogue = Catalogue(settings.models_dir, settings.models)
+        self._load_counts = LoadCounts()
         self._entries = self._catalogue.entries()
         self._withdrawn: frozenset[str] = frozenset()  # about to be removed from the store
         self._watch = StoreWatch(self._catalogue, self._look, poll_s=settings.refresh_seconds, known=self._entries)
@@ -176,6 +180,10 @@ class Runtime:
             if model_id not in here and close_model(self._residents.remove(model_id, idle=True)):
                 self._changed()
 
+    def loads(self) -> tuple[LoadFigures, ...]:
+        """How loads ended, since the process began."""
+        return self._load_counts.figures()
+
     # ------------------------------------------------------------------- loading
 
     def _load_of(self, model_id: str) -> Load:
@@ -218,6 +226,7 @@ class Runtime:
             return exc
         except Exception as exc:  # noqa: BLE001  # those who wait must hear of it
             event(
+        self._load_counts.ended(entry.id, error, time.monotonic() - began)
                 _LOG, logging.ERROR, "runtime.load_crashed", model=entry.id, error=type(exc).__name__, at=where(exc)
             )
             return WorkerError(f"loading {entry.id} failed; the worker's log says where", code="model_load_failed")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from bench.synthetic.engine import SyntheticEngine, Token
 from tasks.contract import Job, ModelInfo, Usage
 from tasks.errors import JobCancelledError
+from tasks.figures import LoadFigures
 from tasks.settings import Settings
 from worker.backends.base import CancelToken
 from worker.engine.api import EngineStats
@@ -61,6 +62,9 @@ class SyntheticRuntime:
 
     def stats(self) -> dict[str, EngineStats]:
         return {}
+
+    def loads(self) -> tuple[LoadFigures, ...]:
+        return ()
 
     def close(self) -> None:
         self._engine.close()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from tasks.contract import Job, ModelInfo, Usage
 from tasks.errors import BadRequestError, JobCancelledError
+from tasks.figures import LoadFigures
 from tasks.settings import Settings
 from worker.backends.base import CancelToken
 from worker.engine.api import EngineStats
@@ -61,6 +62,9 @@ class FakeRuntime:
 
     def stats(self) -> dict[str, EngineStats]:
         return {}
+
+    def loads(self) -> tuple[LoadFigures, ...]:
+        return ()
 
     def close(self) -> None:
         self._loaded.clear()

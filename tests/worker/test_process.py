@@ -39,6 +39,9 @@ class Runtime:
     def stats(self):
         return {}
 
+    def loads(self):
+        return ()
+
     def close(self):
         self.closed.set()
 
