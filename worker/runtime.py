@@ -21,7 +21,6 @@ from worker.backends.base import CancelToken, Reply, StepPublisher
 from worker.capacity import POOLED
 from worker.engine.api import EngineStats
 from worker.figures import LoadCounts
-from worker.keeper import Keeper, asked_keep_alive
 from worker.loader import Loader, Opener, close_model
 from worker.loading import Load, TimedReply, again
 from worker.memory import free_bytes
@@ -57,9 +56,9 @@ class Runtime:
         self._loader = Loader(settings, slots, publisher, self._residents, evicted=changed, opener=opener, free=free)
         self._lock = threading.Lock()
         self._loads: dict[str, Load] = {}
+        self._load_counts = LoadCounts()
         self._closed = threading.Event()
         self._catalogue = Catalogue(settings.models_dir, settings.models)
-        self._load_counts = LoadCounts()
         self._entries = self._catalogue.entries()
         self._withdrawn: frozenset[str] = frozenset()  # about to be removed from the store
         self._watch = StoreWatch(self._catalogue, self._look, poll_s=settings.refresh_seconds, known=self._entries)
@@ -166,6 +165,10 @@ class Runtime:
         """Slots and counters of every model in memory."""
         return {one.entry.id: one.model.stats() for one in self._residents.all()}
 
+    def loads(self) -> tuple[LoadFigures, ...]:
+        """How loads ended, since the process began."""
+        return self._load_counts.figures()
+
     def _look(self, entries: tuple[Entry, ...]) -> None:
         """The store changed: advertise what is there, and forget idle models whose file is gone."""
         self._entries = entries
@@ -179,10 +182,6 @@ class Runtime:
         for model_id in self.loaded():
             if model_id not in here and close_model(self._residents.remove(model_id, idle=True)):
                 self._changed()
-
-    def loads(self) -> tuple[LoadFigures, ...]:
-        """How loads ended, since the process began."""
-        return self._load_counts.figures()
 
     # ------------------------------------------------------------------- loading
 
@@ -210,7 +209,9 @@ class Runtime:
 
     def _load(self, entry: Entry, load: Load) -> None:
         """On a thread of its own, so that it goes on when the one who asked for it leaves and others wait."""
+        began = time.monotonic()
         error = self._try(entry, load)
+        self._load_counts.ended(entry.id, error, time.monotonic() - began)
         with self._lock:
             del self._loads[entry.id]
         if error is None:
@@ -226,7 +227,6 @@ class Runtime:
             return exc
         except Exception as exc:  # noqa: BLE001  # those who wait must hear of it
             event(
-        self._load_counts.ended(entry.id, error, time.monotonic() - began)
                 _LOG, logging.ERROR, "runtime.load_crashed", model=entry.id, error=type(exc).__name__, at=where(exc)
             )
             return WorkerError(f"loading {entry.id} failed; the worker's log says where", code="model_load_failed")
