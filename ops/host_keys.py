@@ -15,6 +15,8 @@ from tasks.sealing import FleetKey
 from tasks.settings import Settings
 from worker.private import keys as workload
 
+_WORKERS = "to every other worker host (workers read it again by themselves)"
+
 
 class Which(StrEnum):
     WORKLOAD = "workload"
@@ -47,7 +49,7 @@ def fingerprints(settings: Settings) -> list[str]:
     if not kids:
         raise NotFoundError(
             f"there is no workload key: {settings.workload_key_file} does not exist; `pendra up` and `pendra setup` "
-            "make one, or copy that file from another host of the fleet",
+            "make one, as does `pendra keys rotate`; or copy that file from another host of the fleet",
             code="no_private_inference_key",
         )
     return kids
@@ -55,13 +57,16 @@ def fingerprints(settings: Settings) -> list[str]:
 
 def rotate(settings: Settings, which: Which) -> str:
     """Take the next step; returns what to do after it. Raises ConfigError, NotFoundError."""
+    if which is Which.WORKLOAD and workload.ensure(settings.workload_key_file):
+        return (
+            f"made the fleet's first key {fingerprints(settings)[0]}.\nCopy {settings.workload_key_file} {_WORKERS}"
+        )
     if which is Which.WORKLOAD:
-        fingerprints(settings)
         new, old = workload.rotate(settings.workload_key_file)
         return (
-            f"new key {new.kid}; {old.kid} is still opened.\nCopy {settings.workload_key_file} to every other worker "
-            "host (workers read it again by themselves), give pinned clients the new fingerprint, and end with "
-            "`pendra keys retire workload` when no client seals to the old one any more"
+            f"new key {new.kid}; {old.kid} is still opened.\nCopy {settings.workload_key_file} {_WORKERS}, give "
+            "pinned clients the new fingerprint, and end with `pendra keys retire workload` when no client seals to "
+            "the old one any more"
         )
     before = fleet_key_file.read(_fleet_file(settings))
     seals, opens = (FleetKey.from_base64(line).id.hex() for line in fleet_key_file.rotate(_fleet_file(settings)))

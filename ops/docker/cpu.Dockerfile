@@ -16,7 +16,7 @@ RUN /opt/pendra/bin/pip install --no-cache-dir .
 FROM python:3.11-slim-bookworm
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --home-dir /var/lib/pendra pendra \
-    && install -d -o pendra -g pendra /models
+    && install -d -o pendra -g pendra /models && install -d -o pendra -g pendra -m 700 /keys
 COPY --from=build /opt/pendra /opt/pendra
 ENV PATH=/opt/pendra/bin:$PATH PENDRA_HOME=/var/lib/pendra PENDRA_MODELS_DIR=/models
 USER pendra

@@ -64,3 +64,9 @@ def test_workers_reach_the_servers_of_their_host(compose, name):
         service["environment"]
     )
     assert "PENDRA_REDIS_URL" in service["environment"]
+
+
+def test_only_workers_mount_the_workload_key(compose):
+    having = {name for name, service in compose["services"].items() if "keys:/keys" in service.get("volumes", ())}
+    told = {name for name, one in compose["services"].items() if "PENDRA_WORKLOAD_KEY_FILE" in one["environment"]}
+    assert having == told == {"worker", "worker-cpu"}
