@@ -147,6 +147,14 @@ class Cluster:
         loaded = [info for info in live.values() if any(model.loaded for model in info.models)]
         return len(loaded) == len(self.workers) and health["workers"] == len(self.workers)
 
+    def whole(self) -> bool:
+        """Serving, and the bridge has told Redis of everything it has open (again, after Redis lost its data)."""
+        try:
+            told, noted = self.overview(), self.client.hlen(keys.open_jobs(HOST))
+        except redis.RedisError:
+            return False
+        return told is not None and noted >= 0.8 * told.total and self.serving()
+
     def check(self) -> None:
         """Raises AssertionError when a process has ended that nobody has killed."""
         for part in self.parts:
