@@ -6,10 +6,13 @@ All of it is pure but `slots_from_memory`, which asks the store and the device.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tasks.errors import ConfigError, WorkerError
+from tasks.model_options import EVERY
+from worker.estimate import beside_weights
+from worker.options import Options, options_of
 
 if TYPE_CHECKING:
     from tasks.settings import Settings
@@ -28,7 +31,7 @@ SHARE_GPU, SHARE_CPU = 0.9, 0.5
 """What of the free memory we take. A CPU's memory also serves the rest of the machine, and our sibling workers."""
 
 RESERVE = 512 * 1024**2
-"""llama.cpp's compute buffers: logits of one batch (512 × 150,000 × 4 bytes at most) and activations."""
+"""For compute buffers where nothing better is known; on a GPU the least, because CUDA takes some for itself."""
 
 
 POOLED = frozenset({"embedding", "rerank"})
@@ -49,18 +52,34 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a model asks of the device that serves it. `n_ctx_train`: what it was trained for, 0 = not known."""
+    """What a model asks of the device that serves it. `n_ctx_train`: what it was trained for, 0 = not known.
+
+    `reserve`: for what is neither weights nor KV cache. `slots`, `context_length`: wanted by those who configured it.
+    """
 
     model_bytes: int
     kv_bytes_per_token: int
     n_ctx_train: int = 0
+    reserve: int = RESERVE
+    slots: int | None = None
+    context_length: int | None = None
 
     def on_gpu(self, blocks: int, n_gpu_layers: int) -> Demand:
         """The part of it that goes to the GPU when only some layers do (-1 = all)."""
         if n_gpu_layers < 0 or not blocks or n_gpu_layers >= blocks:
             return self
         part = n_gpu_layers / blocks
-        return Demand(int(self.model_bytes * part), int(self.kv_bytes_per_token * part), self.n_ctx_train)
+        weights, kv = int(self.model_bytes * part), int(self.kv_bytes_per_token * part)
+        return replace(self, model_bytes=weights, kv_bytes_per_token=kv)
+
+    @property
+    def ctx(self) -> int:
+        """Context per slot when memory is plenty."""
+        return wanted_ctx(self.n_ctx_train, self.context_length)
+
+    def under(self, plan: Plan) -> int:
+        """All the memory it takes under a plan."""
+        return plan.bytes_with(self.model_bytes, self.kv_bytes_per_token) + self.reserve
 
 
 def wanted_ctx(n_ctx_train: int, context_length: int | None) -> int:
@@ -69,9 +88,28 @@ def wanted_ctx(n_ctx_train: int, context_length: int | None) -> int:
     return min(want, n_ctx_train) if n_ctx_train else want
 
 
-def usable(free_bytes: int, *, cpu: bool) -> int:
+def share(*, cpu: bool) -> float:
+    """The part of free memory that is ours."""
+    return SHARE_CPU if cpu else SHARE_GPU
+
+
+def usable(free_bytes: int, *, cpu: bool, reserve: int = RESERVE) -> int:
     """What a model and its KV cache may take of the free memory."""
-    return max(0, int(free_bytes * (SHARE_CPU if cpu else SHARE_GPU)) - RESERVE)
+    return max(0, int(free_bytes * share(cpu=cpu)) - reserve)
+
+
+def plan_for(demand: Demand, free_bytes: int, *, cpu: bool) -> Plan:
+    """`plan_slots` for a model as it is configured."""
+    return plan_slots(
+        free_bytes,
+        demand.model_bytes,
+        demand.kv_bytes_per_token,
+        demand.n_ctx_train,
+        demand.slots,
+        demand.context_length,
+        cpu=cpu,
+        reserve=demand.reserve,
+    )
 
 
 def plan_slots(
@@ -83,10 +121,11 @@ def plan_slots(
     context_length: int | None = None,
     *,
     cpu: bool,
+    reserve: int = RESERVE,
 ) -> Plan:
     """Slots and context for one model on a device with `free_bytes` free.
 
-    - Of the free memory we use a share (90 % on a GPU, 50 % on a CPU) less a reserve for compute buffers; the weights
+    - Of the free memory we use a share (90 % on a GPU, 50 % on a CPU) less `reserve` for compute buffers; the weights
       take `model_bytes` of it, the rest is KV cache.
     - Context per slot: the smallest of what the model was trained for, `context_length` (unset: 8192) and what memory
       allows.
@@ -100,11 +139,11 @@ def plan_slots(
     """
     want = wanted_ctx(n_ctx_train, context_length)
     least = min(want, SMALLEST_CTX)
-    room = usable(free_bytes, cpu=cpu) - model_bytes
+    room = usable(free_bytes, cpu=cpu, reserve=reserve) - model_bytes
     most = max(MIN_SLOTS, min(max_concurrent or (MAX_SLOTS_CPU if cpu else MAX_SLOTS), MAX_SLOTS))
     cells = room // kv_bytes_per_token if kv_bytes_per_token else most * want
     if room < 0 or cells < least:
-        raise _too_large(free_bytes, model_bytes + least * kv_bytes_per_token, cpu=cpu)
+        raise _too_large(free_bytes, model_bytes + least * kv_bytes_per_token, cpu=cpu, reserve=reserve)
     slots = max(MIN_SLOTS, min(most, cells // (least if max_concurrent else want)))
     return Plan(slots, min(want, cells // slots))
 
@@ -114,14 +153,8 @@ def most_slots(demands: Iterable[Demand], free_bytes: int, context_length: int |
     found = []
     for demand in demands:
         try:
-            plan = plan_slots(
-                free_bytes,
-                demand.model_bytes,
-                demand.kv_bytes_per_token,
-                demand.n_ctx_train,
-                context_length=context_length,
-                cpu=cpu,
-            )
+            wanted = replace(demand, context_length=demand.context_length or context_length)
+            plan = plan_for(wanted, free_bytes, cpu=cpu)
         except WorkerError:
             continue
         found.append(plan.slots)
@@ -135,22 +168,31 @@ def together(demands: Iterable[Demand]) -> Demand:
         sum(row.model_bytes for row in rows),
         sum(row.kv_bytes_per_token for row in rows),
         max((row.n_ctx_train for row in rows), default=0),
+        sum(row.reserve for row in rows),
+        max((row.slots for row in rows if row.slots), default=None),
+        max((row.context_length for row in rows if row.context_length), default=None),
     )
 
 
-def demand_of(entry: Entry, *, cpu: bool, n_gpu_layers: int = -1) -> Demand:
-    """What a model of the store asks for.
+def demand_of(entry: Entry, options: Options) -> Demand:
+    """What a model of the store asks for, with its adapters.
 
     An embedding model's requests share room for one input: a KV cache if it has one, else buffers of that order.
     """
-    info = entry.info
+    info, size = entry.info, entry.size_bytes + sum(one.path.stat().st_size for one in options.adapters)
     if info is None:
-        return Demand(entry.size_bytes, 0)
-    demand = Demand(entry.size_bytes, info.kv_bytes_per_token, info.context_length or 0)
+        return Demand(size, 0)
+    kv = info.kv_bytes(options.kv_type.bytes_per_value, options.kv_type_v.bytes_per_value)
+    demand = Demand(size, kv, info.context_length or 0, RESERVE, options.slots, options.context_length)
     if entry.purpose in POOLED:
-        ctx = wanted_ctx(demand.n_ctx_train, None)
-        demand = Demand(demand.model_bytes + ctx * demand.kv_bytes_per_token, 0, demand.n_ctx_train)
-    return demand if cpu else demand.on_gpu(info.block_count or 0, n_gpu_layers)
+        whole = demand.model_bytes + demand.ctx * info.kv_bytes_per_token
+        return replace(demand, model_bytes=whole, kv_bytes_per_token=0).on_gpu(
+            info.block_count or 0, options.n_gpu_layers
+        )
+    most = options.slots or (MAX_SLOTS_CPU if options.cpu else MAX_SLOTS)
+    buffers = beside_weights(info, options, ctx=demand.ctx, slots=most)
+    demand = replace(demand, reserve=buffers if options.cpu else max(RESERVE, buffers))
+    return demand if options.cpu else demand.on_gpu(info.block_count or 0, options.n_gpu_layers)
 
 
 def slots_from_memory(settings: Settings) -> int:
@@ -161,27 +203,28 @@ def slots_from_memory(settings: Settings) -> int:
     any number, only when there are no others). Blocking: reads the store's headers
     and asks the device; raises ConfigError when that does not answer.
     """
-    from worker.memory import free_bytes, on_cpu  # noqa: PLC0415  # psutil and NVML: only a serving process needs them
+    from worker.memory import free_bytes  # noqa: PLC0415  # psutil and NVML: only a serving process needs them
     from worker.store.catalogue import Catalogue  # noqa: PLC0415
 
-    cpu = on_cpu(settings)
+    whole = options_of(settings, EVERY)
+    cpu = whole.cpu
     served = [entry for entry in Catalogue(settings.models_dir, settings.models).entries() if entry.problem is None]
-    demands = {entry.id: demand_of(entry, cpu=cpu, n_gpu_layers=settings.n_gpu_layers) for entry in served}
-    preloaded = [demands[model_id] for model_id in settings.preload if model_id in demands]
+    demands = {entry.id: demand_of(entry, options_of(settings, entry.id)) for entry in served}
+    preloaded = [demands[model_id] for model_id in settings.preloaded if model_id in demands]
     others = [demands[entry.id] for entry in served if entry.purpose not in POOLED]
     chosen = [together(preloaded)] if preloaded else others or list(demands.values())
     try:
-        free = free_bytes(settings)
+        free = free_bytes(whole)
     except WorkerError as exc:
         raise ConfigError(f"MAX_CONCURRENT is not set and {exc.message}") from exc
     return most_slots(chosen, free, settings.context_length, cpu=cpu)
 
 
-def _too_large(free: int, needed: int, *, cpu: bool) -> WorkerError:
+def _too_large(free: int, needed: int, *, cpu: bool, reserve: int) -> WorkerError:
     where = "this machine" if cpu else "the GPU"
     return WorkerError(
         f"the model needs {_mb(needed)}; {where} has {_mb(free)} free, of which a model may take "
-        f"{_mb(usable(free, cpu=cpu))}; take a smaller quantisation or free memory",
+        f"{_mb(usable(free, cpu=cpu, reserve=reserve))}; take a smaller quantisation or free memory",
         code="out_of_memory",
     )
 

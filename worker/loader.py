@@ -6,16 +6,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from tasks.errors import JobCancelledError, WorkerError
 from tasks.logs import event
 from tasks.settings import Settings
 from worker.backends.base import StepPublisher
-from worker.capacity import POOLED, SMALLEST_CTX, Demand, Plan, demand_of, plan_slots, usable, wanted_ctx
-from worker.memory import free_bytes, on_cpu
+from worker.capacity import POOLED, SMALLEST_CTX, Demand, Plan, demand_of, plan_for, share
+from worker.memory import free_bytes
+from worker.options import Options, options_of
 from worker.residency import decide
 from worker.residents import Loaded, Model, Residents
+from worker.store.adapters import located
 from worker.store.catalogue import Entry
 
 _LOG = logging.getLogger("pendra.runtime")
@@ -27,7 +30,7 @@ class Opener(Protocol):
     """`_open`, or a test's."""
 
     def __call__(
-        self, entry: Entry, plan: Plan, settings: Settings, publisher: StepPublisher, progress: Progress
+        self, entry: Entry, plan: Plan, options: Options, publisher: StepPublisher, progress: Progress
     ) -> Model: ...
 
 
@@ -43,7 +46,7 @@ class Loader:
         *,
         evicted: Callable[[], None],
         opener: Opener | None = None,
-        free: Callable[[Settings], int] = free_bytes,
+        free: Callable[[Options], int] = free_bytes,
     ) -> None:
         self._settings = settings
         self._slots = slots
@@ -52,7 +55,6 @@ class Loader:
         self._evicted = evicted
         self._opener = opener or _open
         self._free = free
-        self._cpu = on_cpu(settings)
         self._one = threading.Lock()
         self._closed = False
 
@@ -65,12 +67,12 @@ class Loader:
         with self._one:
             if self._closed or not progress(0.0):
                 raise JobCancelledError(f"nobody waits for {entry.id} any more")
-            demand = demand_of(entry, cpu=self._cpu, n_gpu_layers=self._settings.n_gpu_layers)
-            self._make_room(entry, demand)
-            plan = self._plan(demand)
-            model = self._opener(entry, plan, self._settings, self._publisher, progress)
-            size = plan.bytes_with(demand.model_bytes, demand.kv_bytes_per_token)
-            self._residents.add(Loaded(entry, model, size))
+            options = self._options(entry)
+            demand = demand_of(entry, options)
+            self._make_room(entry, demand, options)
+            plan = self._plan(demand, options)
+            model = self._opener(entry, plan, options, self._publisher, progress)
+            self._residents.add(Loaded(entry, model, demand.under(plan), options.cpu, options.keep_alive))
         ms = round((time.monotonic() - began) * 1000)
         ctx = model.context_length
         event(_LOG, logging.INFO, "runtime.loaded", model=entry.id, slots=plan.slots, context=ctx, ms=ms)
@@ -81,48 +83,48 @@ class Loader:
         with self._one:
             pass
 
-    def _plan(self, demand: Demand) -> Plan:
-        plan = plan_slots(
-            self._free(self._settings),
-            demand.model_bytes,
-            demand.kv_bytes_per_token,
-            demand.n_ctx_train,
-            self._settings.max_concurrent,
-            self._settings.context_length,
-            cpu=self._cpu,
-        )
+    def _options(self, entry: Entry) -> Options:
+        options = options_of(self._settings, entry.id, entry.label.lora)
+        return replace(options, adapters=located(self._settings.models_dir, options.lora))
+
+    def _plan(self, demand: Demand, options: Options) -> Plan:
+        plan = plan_for(demand, self._free(options), cpu=options.cpu)
         return Plan(min(plan.slots, self._slots), plan.ctx_per_slot)
 
-    def _make_room(self, entry: Entry, demand: Demand) -> None:
-        """Evict idle models as far as that helps. Raises WorkerError(`out_of_memory`) when busy ones are too big."""
-        ctx = wanted_ctx(demand.n_ctx_train, self._settings.context_length)
-        least = Plan(1, min(ctx, SMALLEST_CTX)).bytes_with(demand.model_bytes, demand.kv_bytes_per_token)
-        wanted = Plan(self._slots, ctx).bytes_with(demand.model_bytes, demand.kv_bytes_per_token)
-        residents = self._residents.snapshot()
-        decision = decide(least, wanted, usable(self._free(self._settings), cpu=self._cpu), residents)
+    def _make_room(self, entry: Entry, demand: Demand, options: Options) -> None:
+        """Evict idle models as far as that helps. Raises WorkerError(`out_of_memory`) when busy ones are too big.
+
+        Of what an eviction frees, as of all free memory, only our share counts.
+        """
+        part = share(cpu=options.cpu)
+        least = demand.under(Plan(1, min(demand.ctx, SMALLEST_CTX)))
+        wanted = demand.under(Plan(min(demand.slots or self._slots, self._slots), demand.ctx))
+        residents = self._residents.snapshot(cpu=options.cpu)
+        ours = [replace(one, size_bytes=int(one.size_bytes * part)) for one in residents]
+        decision = decide(least, wanted, int(self._free(options) * part), ours)
         busy = ", ".join(one.model for one in residents if one.busy)
         if not decision.fits and busy:
             why = f"{entry.id} does not fit beside the models in use ({busy}); try again when they are idle"
             raise WorkerError(why, code="out_of_memory")
         for model_id in decision.evict:
-            close_model(self._residents.remove(model_id, idle=True))
+            close_model(self._residents.remove(model_id, idle=True), why="evicted")
         if decision.evict:
             self._evicted()
 
 
-def close_model(loaded: Loaded | None) -> bool:
+def close_model(loaded: Loaded | None, *, why: str = "asked") -> bool:
     """Free a model that was taken out of the residents. Blocks until what runs on it has ended."""
     if loaded is None:
         return False
     loaded.model.close()
-    event(_LOG, logging.INFO, "runtime.unloaded", model=loaded.entry.id)
+    event(_LOG, logging.INFO, "runtime.unloaded", model=loaded.entry.id, why=why)
     return True
 
 
-def _open(entry: Entry, plan: Plan, settings: Settings, publisher: StepPublisher, progress: Progress) -> Model:
+def _open(entry: Entry, plan: Plan, options: Options, publisher: StepPublisher, progress: Progress) -> Model:
     from worker.backends.embedding_opening import open_embedding  # noqa: PLC0415  # llama.cpp loads with the first
     from worker.backends.opening import open_llama  # noqa: PLC0415  # model
 
     if entry.purpose in POOLED:
-        return open_embedding(entry, plan, settings, progress)
-    return open_llama(entry, plan, settings, publisher, progress)
+        return open_embedding(entry, plan, options, progress)
+    return open_llama(entry, plan, options, publisher, progress)

@@ -4,52 +4,82 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tasks.errors import WorkerError
-from tasks.settings import Settings
+from worker.options import Options
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def on_cpu(settings: Settings) -> bool:
-    """Whether models of this process live in main memory."""
-    return not settings.device.startswith("gpu") or settings.n_gpu_layers == 0
-
-
-def free_bytes(settings: Settings) -> int:
-    """Free memory of this process's device. Raises WorkerError when the GPU cannot be asked."""
-    return main_memory() if on_cpu(settings) else gpu_memory(os.environ.get("CUDA_VISIBLE_DEVICES"))
+def free_bytes(options: Options) -> int:
+    """Free memory of where a model with these options lives. Raises WorkerError when the GPU cannot be asked."""
+    if options.cpu:
+        return main_memory()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return together(gpus_memory(visible), options.tensor_split, options.main_gpu)
 
 
 def main_memory(cgroup: Path = _CGROUP) -> int:
-    """Free main memory: of the machine, or what a container's limit leaves (cgroup v2), whichever is less."""
-    free = int(psutil.virtual_memory().available)
+    """Free main memory: of the machine, or what a container's limit leaves (cgroup v2), whichever is less.
+
+    The weights that we have mapped count as used, although the kernel could drop them: a model whose pages come and
+    go is read from disk for every token.
+    """
+    free = max(0, int(psutil.virtual_memory().available) - _mapped())
     left = _container_left(cgroup)
     return free if left is None else min(free, left)
 
 
-def gpu_memory(visible: str | None, nvml: Any = None) -> int:
-    """Free memory of the first visible GPU. `visible` is CUDA_VISIBLE_DEVICES: numbers or UUIDs, None = all."""
+def together(free: Sequence[int], split: Sequence[float] = (), main_gpu: int | None = None) -> int:
+    """The memory of several GPUs as one model sees it. Pure.
+
+    `main_gpu` alone counts, if given. With `split` the GPU that is full first decides. Else llama.cpp spreads layers
+    by free memory. Raises WorkerError(`model_load_failed`) for a GPU that is not there.
+    """
+    most = max(len(split), 0 if main_gpu is None else main_gpu + 1)
+    if most > len(free):
+        why = f"the options name {most} GPUs (tensor_split, main_gpu) and this worker sees {len(free)}"
+        raise WorkerError(f"{why}; correct PENDRA_MODEL_OPTIONS", code="model_load_failed")
+    if main_gpu is not None:
+        return free[main_gpu]
+    whole = sum(split)
+    return min(
+        (int(there * whole / part) for there, part in zip(free, split, strict=False) if part), default=sum(free)
+    )
+
+
+def gpus_memory(visible: str | None, nvml: Any = None) -> tuple[int, ...]:
+    """Free memory of each visible GPU. `visible` is CUDA_VISIBLE_DEVICES: numbers or UUIDs, None = all."""
     nvml = nvml or importlib.import_module("pynvml")
-    first = (visible or "0").split(",")[0].strip()
     try:
         nvml.nvmlInit()
         try:
-            handle = (
-                nvml.nvmlDeviceGetHandleByIndex(int(first))
-                if first.isdecimal()
-                else nvml.nvmlDeviceGetHandleByUUID(first)
-            )
-            return int(nvml.nvmlDeviceGetMemoryInfo(handle).free)
+            return tuple(int(nvml.nvmlDeviceGetMemoryInfo(one).free) for one in _handles(nvml, visible))
         finally:
             nvml.nvmlShutdown()
     except nvml.NVMLError as exc:
         message = f"the GPU does not say how much memory is free ({type(exc).__name__})"
         raise WorkerError(message, code="model_load_failed") from None
+
+
+def _handles(nvml: Any, visible: str | None) -> list[Any]:
+    if visible is None:
+        return [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
+    names = [name.strip() for name in visible.split(",") if name.strip()] or ["0"]
+    return [
+        nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else nvml.nvmlDeviceGetHandleByUUID(name)
+        for name in names
+    ]
+
+
+def _mapped() -> int:
+    """Bytes of files this process has mapped and in memory (0 where the system does not say)."""
+    return int(getattr(psutil.Process().memory_info(), "shared", 0))
 
 
 def _container_left(cgroup: Path) -> int | None:

@@ -250,7 +250,7 @@ class Process:
 
     def _preload(self) -> None:
         try:
-            self.runtime.preload(self.settings.preload)
+            self.runtime.preload(self.settings.preloaded)
         except PendraError as exc:
             event(_LOG, logging.ERROR, "worker.preload_failed", code=exc.code, why=exc.message)
         except Exception as exc:  # noqa: BLE001  # the worker still serves what loads

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from tasks.keep_alive import FOREVER
 from worker.backends.base import Backend
 from worker.engine.api import EngineStats
-from worker.residency import Resident
+from worker.residency import Resident, age
 from worker.store.catalogue import Entry
 
 
@@ -23,25 +25,34 @@ class Model(Backend, Protocol):
 
 @dataclass(slots=True, eq=False)
 class Loaded:
-    """A model in memory. `users` and `last_used` belong to `Residents`."""
+    """A model in memory. What changes belongs to `Residents`.
+
+    `cpu`: it lives in main memory. `keep_s`: how long it stays idle as configured, `kept_s`: as last asked for.
+    """
 
     entry: Entry
     model: Model
     size_bytes: int
+    cpu: bool = True
+    keep_s: float = FOREVER
+    kept_s: float = FOREVER
+    used: bool = False
     users: int = 0
     last_used: float = 0.0
 
 
 class Residents:
-    """Thread-safe; nothing here blocks. Closing a model that was taken out is the caller's."""
+    """Thread-safe; nothing here blocks. Closing a model that was taken out is the caller's. `clock`: in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._lock = threading.Lock()
         self._loaded: dict[str, Loaded] = {}
 
     def add(self, loaded: Loaded) -> None:
         with self._lock:
-            loaded.last_used = time.monotonic()
+            loaded.last_used = self.clock()
+            loaded.kept_s = loaded.keep_s
             self._loaded[loaded.entry.id] = loaded
 
     def take(self, model_id: str) -> Loaded | None:
@@ -50,12 +61,15 @@ class Residents:
             loaded = self._loaded.get(model_id)
             if loaded is not None:
                 loaded.users += 1
+                loaded.used = True
             return loaded
 
-    def give(self, loaded: Loaded) -> None:
+    def give(self, loaded: Loaded, keep_s: float | None = None) -> None:
+        """No longer in use. `keep_s`: how long it stays idle now; None = as it is configured."""
         with self._lock:
             loaded.users -= 1
-            loaded.last_used = time.monotonic()
+            loaded.last_used = self.clock()
+            loaded.kept_s = loaded.keep_s if keep_s is None else keep_s
 
     def remove(self, model_id: str, *, idle: bool = False) -> Loaded | None:
         """Nobody can take it any more. `idle`: only if nobody uses it now."""
@@ -65,13 +79,23 @@ class Residents:
                 return None
             return self._loaded.pop(model_id)
 
+    def remove_ended(self, model_id: str) -> Loaded | None:
+        """Like `remove`, only if it is still true that it has been idle for long enough."""
+        with self._lock:
+            loaded = self._loaded.get(model_id)
+            if loaded is None or not age((_seen(loaded),), self.clock()).ended:
+                return None
+            return self._loaded.pop(model_id)
+
     def all(self) -> tuple[Loaded, ...]:
         with self._lock:
             return tuple(self._loaded.values())
 
-    def snapshot(self) -> tuple[Resident, ...]:
-        """As the decider sees them."""
+    def snapshot(self, *, cpu: bool | None = None) -> tuple[Resident, ...]:
+        """As the deciders see them; `cpu`: only those that live in main memory, or only those that do not."""
         with self._lock:
-            return tuple(
-                Resident(one.entry.id, one.size_bytes, one.users > 0, one.last_used) for one in self._loaded.values()
-            )
+            return tuple(_seen(one) for one in self._loaded.values() if cpu is None or one.cpu is cpu)
+
+
+def _seen(one: Loaded) -> Resident:
+    return Resident(one.entry.id, one.size_bytes, one.users > 0, one.last_used, one.kept_s, one.used)

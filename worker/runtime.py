@@ -21,9 +21,11 @@ from worker.backends.base import CancelToken, Reply, StepPublisher
 from worker.capacity import POOLED
 from worker.engine.api import EngineStats
 from worker.figures import LoadCounts
+from worker.keeper import Keeper, asked_keep_alive
 from worker.loader import Loader, Opener, close_model
 from worker.loading import Load, TimedReply, again
 from worker.memory import free_bytes
+from worker.options import Options
 from worker.residents import Loaded, Model, Residents
 from worker.store.catalogue import Catalogue, Entry
 from worker.store.watch import StoreWatch
@@ -49,10 +51,11 @@ class Runtime:
         changed: Callable[[], None],
         *,
         opener: Opener | None = None,
-        free: Callable[[Settings], int] = free_bytes,
+        free: Callable[[Options], int] = free_bytes,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._changed = changed
-        self._residents = Residents()
+        self._residents = Residents(clock)
         self._loader = Loader(settings, slots, publisher, self._residents, evicted=changed, opener=opener, free=free)
         self._lock = threading.Lock()
         self._loads: dict[str, Load] = {}
@@ -63,12 +66,16 @@ class Runtime:
         self._withdrawn: frozenset[str] = frozenset()  # about to be removed from the store
         self._watch = StoreWatch(self._catalogue, self._look, poll_s=settings.refresh_seconds, known=self._entries)
         self._watch.start()
+        self.keeper = Keeper(self._residents, self._ended)
+        """Unloads models that have been idle for as long as they are kept."""
+        self.keeper.start()
 
     # ------------------------------------------------------------------ serving
 
     def serve(self, job: Job, reply: Reply, cancel: CancelToken) -> None:
         """Run the job and block until it has ended. Raises PendraError when it did not reach its model."""
-        with self._using(job.model, reply, cancel) as (model, waited_ms):
+        keep_s = asked_keep_alive(job.body)
+        with self._using(job.model, reply, cancel, keep_s) as (model, waited_ms):
             model.serve(job, TimedReply(reply, waited_ms), cancel)
 
     def preload(self, models: Iterable[str]) -> None:
@@ -111,6 +118,10 @@ class Runtime:
         """Serve a withdrawn model again."""
         self._mark(self._withdrawn - {model_id})
 
+    def _ended(self, loaded: Loaded) -> None:
+        if close_model(loaded, why="idle"):
+            self._changed()
+
     def _mark(self, withdrawn: frozenset[str]) -> None:
         if withdrawn != self._withdrawn:
             self._withdrawn = withdrawn
@@ -125,6 +136,7 @@ class Runtime:
         """Unload everything and load nothing more. Blocks; idempotent."""
         self._closed.set()
         self._watch.stop()
+        self.keeper.stop()
         with self._lock:
             for load in self._loads.values():
                 load.stop()
@@ -133,7 +145,9 @@ class Runtime:
             close_model(self._residents.remove(model_id))
 
     @contextmanager
-    def _using(self, model_id: str, reply: Reply | None, cancel: CancelToken) -> Iterator[tuple[Model, float]]:
+    def _using(
+        self, model_id: str, reply: Reply | None, cancel: CancelToken, keep_s: float | None = None
+    ) -> Iterator[tuple[Model, float]]:
         """The model in memory for as long as the block runs, and the milliseconds waited for its load."""
         began = time.monotonic()
         waited_ms = 0.0
@@ -143,8 +157,9 @@ class Runtime:
         try:
             yield loaded.model, waited_ms
         finally:
-            self._residents.give(loaded)
+            self._residents.give(loaded, keep_s)
             self._forget_gone()
+            self.keeper.poke()
 
     # ------------------------------------------------------------------- looking
 
@@ -216,6 +231,7 @@ class Runtime:
             del self._loads[entry.id]
         if error is None:
             self._changed()
+            self.keeper.poke()
         else:
             event(_LOG, logging.WARNING, "runtime.load_failed", model=entry.id, code=error.code, why=error.message)
         load.finish(error)

@@ -7,13 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import WorkerError
+from tasks.model_options import KvType
 from tasks.settings import load_settings
 from tests.fakes.tiny_llama import write_tiny_llama
+from tests.fakes.tiny_lora import write_tiny_lora
+from tests.fakes.tiny_mamba import write_tiny_mamba
 from worker import memory
 from worker.capacity import (
     RESERVE,
     Demand,
     Plan,
+    demand_of,
     most_slots,
     plan_slots,
     slots_from_memory,
@@ -21,6 +25,9 @@ from worker.capacity import (
     usable,
     wanted_ctx,
 )
+from worker.engine.config import Adapter
+from worker.options import Options
+from worker.store.catalogue import Catalogue
 
 GB = 1024**3
 MB = 1024**2
@@ -130,7 +137,7 @@ def test_part_of_the_layers_on_the_gpu():
 def test_models_in_memory_together_share_it():
     one = Demand(EIGHT_B, KV, 131072)
     both = together([one, one])
-    assert both == Demand(2 * EIGHT_B, 2 * KV, 131072)
+    assert both == Demand(2 * EIGHT_B, 2 * KV, 131072, 2 * RESERVE)
     assert most_slots([both], 24 * GB, None, cpu=False) < most_slots([one], 24 * GB, None, cpu=False)
 
 
@@ -152,5 +159,50 @@ def test_slots_of_a_process(tmp_path, monkeypatch):
     settings = load_settings(home=tmp_path, models_dir=tmp_path, preload=("a", "b"), worker_id="w", device="cpu0")
     monkeypatch.setattr(memory, "main_memory", lambda: 64 * GB)
     assert slots_from_memory(settings) == 8
-    monkeypatch.setattr(memory, "main_memory", lambda: 2 * (RESERVE + 6 * MB))
+    reserve = demand_of(Catalogue(tmp_path).find("a"), Options()).reserve
+    monkeypatch.setattr(memory, "main_memory", lambda: 2 * (2 * reserve + 6 * MB))
     assert 1 <= slots_from_memory(settings) < 8
+
+
+def test_slots_of_a_process_whose_model_says_how_many(tmp_path, monkeypatch):
+    write_tiny_llama(tmp_path / "a.gguf")
+    monkeypatch.setattr(memory, "main_memory", lambda: 64 * GB)
+    options = {"a": {"slots": 24, "context_length": 256, "preload": True}}
+    settings = load_settings(home=tmp_path, models_dir=tmp_path, worker_id="w", model_options=options)
+    assert slots_from_memory(settings) == 24
+
+
+def entry_of(folder):
+    (found,) = Catalogue(folder).entries()
+    return found
+
+
+def test_what_a_model_asks_for_follows_its_options(tmp_path):
+    write_tiny_llama(tmp_path / "a.gguf")
+    entry = entry_of(tmp_path)
+    plain = demand_of(entry, Options())
+    assert plain.kv_bytes_per_token == 2 * 2 * 16 * 2 * 2  # layers, heads, width, keys and values, f16
+    small = demand_of(entry, Options(kv_type=KvType.Q8_0, kv_type_v=KvType.Q8_0, slots=2, context_length=512))
+    assert small.kv_bytes_per_token == plain.kv_bytes_per_token * 34 // 64
+    assert (small.slots, small.ctx) == (2, 512)
+    assert small.reserve < plain.reserve < 64 * MB
+    assert demand_of(entry, Options(flash_attn=False)).reserve > plain.reserve
+    assert demand_of(entry, Options(cpu=False)).reserve == RESERVE
+
+
+def test_adapters_count(tmp_path):
+    (tmp_path / "loras").mkdir()
+    write_tiny_llama(tmp_path / "a.gguf")
+    entry = entry_of(tmp_path)
+    adapter = Adapter(write_tiny_lora(tmp_path / "loras" / "l.gguf"))
+    more = demand_of(entry, Options(adapters=(adapter,))).model_bytes
+    assert more == entry.size_bytes + adapter.path.stat().st_size
+
+
+def test_a_recurrent_model_has_a_state_for_each_slot(tmp_path):
+    write_tiny_mamba(tmp_path / "a.gguf")
+    entry = entry_of(tmp_path)
+    assert entry.info.state_bytes_per_slot == (3 * 128 + 16 * 128) * 4 * 2
+    one, four = (demand_of(entry, Options(slots=slots)) for slots in (1, 4))
+    assert one.kv_bytes_per_token == 0
+    assert four.reserve - one.reserve >= 3 * entry.info.state_bytes_per_slot

@@ -1,16 +1,15 @@
-"""How much memory is free: main memory within a container's limit, or the first visible GPU's."""
+"""How much memory is free: main memory within a container's limit, or the visible GPUs'."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from tasks.errors import WorkerError
-from tasks.settings import Settings, load_settings
 from worker import memory
+from worker.options import Options
 
 GB = 1024**3
 
@@ -29,6 +28,9 @@ class Nvml:
     def nvmlShutdown(self) -> None:  # noqa: N802
         self.open -= 1
 
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return sum(isinstance(one, int) for one in self._free)
+
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
         return index
 
@@ -41,21 +43,19 @@ class Nvml:
         return SimpleNamespace(free=self._free[handle])
 
 
-def settings(tmp_path: Path, **fields: object) -> Settings:
-    return load_settings(home=tmp_path, worker_id="w", **fields)
-
-
-@pytest.mark.parametrize(("visible", "free"), [(None, 1), ("0", 1), ("1,0", 2), ("GPU-abc", 3), ("GPU-abc,1", 3)])
-def test_the_first_visible_gpu_counts(visible, free):
+@pytest.mark.parametrize(
+    ("visible", "free"), [(None, (1, 2)), ("0", (1,)), ("1,0", (2, 1)), ("GPU-abc", (3,)), ("GPU-abc, 1", (3, 2))]
+)
+def test_the_visible_gpus_in_their_order(visible, free):
     nvml = Nvml({0: 1, 1: 2, "GPU-abc": 3})
-    assert memory.gpu_memory(visible, nvml) == free
+    assert memory.gpus_memory(visible, nvml) == free
     assert nvml.open == 0
 
 
 def test_a_gpu_that_does_not_answer():
     nvml = Nvml({})
     with pytest.raises(WorkerError, match="does not say"):
-        memory.gpu_memory("7", nvml)
+        memory.gpus_memory("7", nvml)
     assert nvml.open == 0
 
 
@@ -73,8 +73,28 @@ def test_without_a_limit_the_machines_memory_counts(tmp_path):
     assert memory.main_memory(tmp_path) > 0
 
 
+def test_what_we_have_mapped_is_not_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_mapped", lambda: 0)
+    free = memory.main_memory(tmp_path)
+    monkeypatch.setattr(memory, "_mapped", lambda: free // 2)
+    assert memory.main_memory(tmp_path) < free * 3 // 4
+    monkeypatch.setattr(memory, "_mapped", lambda: 10 * free)
+    assert memory.main_memory(tmp_path) == 0
+
+
 def test_where_a_model_lives(tmp_path):
-    assert memory.on_cpu(settings(tmp_path, device="cpu0"))
-    assert not memory.on_cpu(settings(tmp_path, device="gpu1"))
-    assert memory.on_cpu(settings(tmp_path, device="gpu1", n_gpu_layers=0))
-    assert memory.free_bytes(settings(tmp_path, device="cpu0")) > 0
+    assert memory.free_bytes(Options()) > 0
+
+
+@pytest.mark.parametrize(
+    ("split", "main_gpu", "free"),
+    [((), None, 60), ((), 1, 20), ((1, 1), None, 40), ((2, 1), None, 60), ((4, 1), None, 50), ((1, 0), None, 40)],
+)
+def test_several_gpus_as_one_model_sees_them(split, main_gpu, free):
+    assert memory.together((40, 20), split, main_gpu) == free
+
+
+@pytest.mark.parametrize(("split", "main_gpu"), [((1, 1, 1), None), ((), 2)])
+def test_a_gpu_that_is_not_there(split, main_gpu):
+    with pytest.raises(WorkerError, match=r"the options name 3 GPUs .* and this worker sees 2"):
+        memory.together((40, 20), split, main_gpu)

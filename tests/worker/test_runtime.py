@@ -20,13 +20,16 @@ from tasks.errors import (
     UnavailableError,
     WorkerError,
 )
-from tasks.settings import Settings, load_settings
+from tasks.settings import load_settings
 from tests.fakes.backend_parts import DirectPublisher, RecordingReply, Served, chat
 from tests.fakes.tiny_llama import write_tiny_llama
+from tests.fakes.tiny_lora import write_tiny_lora
 from tests.fakes.waiting import until
 from worker.backends.base import CancelToken, Reply
 from worker.capacity import Plan
 from worker.engine.api import EngineStats
+from worker.engine.config import Adapter
+from worker.options import Options
 from worker.runtime import Runtime
 from worker.store.catalogue import Entry
 
@@ -66,11 +69,13 @@ class FakeOpener:
         self.running = 0
         self.most_at_once = 0
         self.calls: list[str] = []
+        self.options: dict[str, Options] = {}
         self.error: Exception | None = None
 
     def __call__(
-        self, entry: Entry, plan: Plan, settings: Settings, publisher: object, progress: Callable
+        self, entry: Entry, plan: Plan, options: Options, publisher: object, progress: Callable
     ) -> FakeModel:
+        self.options[entry.id] = options
         self.calls.append(entry.id)
         self.running += 1
         self.most_at_once = max(self.most_at_once, self.running)
@@ -96,25 +101,30 @@ class World:
         self.opener = FakeOpener()
         self.changes: list[tuple[str, ...]] = []
         self.free = 64 * GB
+        self.free_now = lambda: self.free
+        self.now = 1000.0
         self.runtime = Runtime(
             self.settings,
             4,
             DirectPublisher(),
             self._changed,
             opener=self.opener,
-            free=lambda _settings: self.free,
+            free=lambda _options: self.free_now(),
+            clock=lambda: self.now,
         )
 
     def _changed(self) -> None:
         self.changes.append(self.runtime.loaded())
 
-    def begin(self, model: str = "a", cancel: CancelToken | None = None) -> tuple[RecordingReply, Served]:
-        job = chat(model=model, stream=False)
+    def begin(
+        self, model: str = "a", cancel: CancelToken | None = None, **fields: object
+    ) -> tuple[RecordingReply, Served]:
+        job = chat(model=model, stream=False, **fields)
         reply = RecordingReply(job)
         return reply, Served(lambda: self.runtime.serve(job, reply, cancel or CancelToken()))
 
-    def serve(self, model: str = "a") -> RecordingReply:
-        reply, served = self.begin(model)
+    def serve(self, model: str = "a", **fields: object) -> RecordingReply:
+        reply, served = self.begin(model, **fields)
         error = served.done()
         if error is not None:
             raise error
@@ -286,10 +296,12 @@ def test_a_load_that_nobody_waits_for_is_given_up_and_begun_again_for_the_next(w
 def test_idle_models_make_room_the_longest_unused_first(world):
     need = world.runtime._catalogue.find("a").size_bytes
     for name in ("a", "b", "a"):
+        world.now += 1
         world.serve(name)
     size = world.runtime._residents.all()[0].size_bytes
     assert size > need
-    world.free = 2 * (512 * 1024**2 + size // 2)  # one must go
+    room = 3 * size + 1000  # half of what is free counts, so one must go
+    world.free_now = lambda: room - sum(one.size_bytes for one in world.runtime._residents.all())
     world.opener.gate.set()
     served = world.serve("c")
     assert json.loads(served.finished.data) == {"by": "c"}
@@ -326,6 +338,125 @@ def test_unload(world):
     assert not world.runtime.unload("a")
     assert world.opener.opened[0].closed == 1
     assert world.changes == [("a",), ()]
+
+
+# --------------------------------------------------------------------- keeping
+
+
+@pytest.fixture
+def keeping(store: Path) -> Iterator[World]:
+    made = World(store, keep_alive=60, model_options={"b": {"keep_alive": "5m"}, "c": {"keep_alive": -1}})
+    made.runtime.keeper.stop()  # the test sweeps
+    yield made
+    made.runtime.close()
+
+
+def test_an_idle_model_is_unloaded_after_its_time(keeping):
+    for name in ("a", "b", "c"):
+        keeping.serve(name)
+    keeping.now += 59
+    assert keeping.runtime.keeper.sweep() == 1
+    assert keeping.runtime.loaded() == ("a", "b", "c")
+    keeping.now += 1
+    assert keeping.runtime.keeper.sweep() == 240
+    assert keeping.runtime.loaded() == ("b", "c")
+    assert keeping.changes[-1] == ("b", "c")
+    keeping.now += 240
+    assert keeping.runtime.keeper.sweep() is None
+    assert keeping.runtime.loaded() == ("c",)
+    assert {model.id: model.closed for model in keeping.opener.opened} == {"a": 1, "b": 1, "c": 0}
+
+
+def test_its_time_begins_anew_with_every_request(keeping):
+    for _ in range(5):
+        keeping.serve("a")
+        keeping.now += 50
+        keeping.runtime.keeper.sweep()
+    assert keeping.opener.calls == ["a"]
+    keeping.now += 10
+    keeping.runtime.keeper.sweep()
+    assert json.loads(keeping.serve("a").finished.data) == {"by": "a"}
+    assert keeping.opener.calls == ["a", "a"]
+
+
+def test_a_model_in_use_is_kept(keeping):
+    keeping.serve("a")
+    busy = keeping.opener.opened[0]
+    busy.holding = True
+    _, held = keeping.begin("a")
+    until(lambda: keeping.runtime._residents.snapshot()[0].busy)
+    keeping.now += 1000
+    assert keeping.runtime.keeper.sweep() is None
+    busy.release.set()
+    assert held.done() is None
+    assert keeping.runtime.keeper.sweep() == 60
+
+
+@pytest.mark.parametrize(("asked", "left"), [("2m", 120), (10, 10), (-1, None), (None, 60)])
+def test_a_request_says_how_long_its_model_stays(keeping, asked, left):
+    keeping.serve("a", keep_alive=asked)
+    assert keeping.runtime.keeper.sweep() == left
+    keeping.serve("a")
+    assert keeping.runtime.keeper.sweep() == 60
+
+
+def test_keep_alive_0_unloads_at_once_without_being_told(store):
+    world = World(store)
+    world.serve("a", keep_alive=0)
+    until(lambda: world.runtime.loaded() == ())
+    until(lambda: world.changes[-1] == ())
+    world.serve("a")
+    assert world.runtime.loaded() == ("a",)
+    world.runtime.close()
+
+
+def test_a_bad_keep_alive_is_refused_before_anything_loads(keeping):
+    with pytest.raises(BadRequestError, match="allowed: seconds, or a duration") as caught:
+        keeping.serve("a", keep_alive="for a while")
+    assert caught.value.param == "keep_alive"
+    assert keeping.opener.calls == []
+
+
+# --------------------------------------------------------------------- options
+
+
+def test_a_models_own_options_reach_its_engine(store):
+    options = {"*": {"n_batch": 64}, "a": {"slots": 2, "context_length": 300, "cache_type_k": "q8_0", "threads": 7}}
+    world = World(store, model_options=options, n_batch=32, threads=1)
+    world.serve("a")
+    world.serve("b")
+    assert world.opener.opened[0].plan == Plan(2, 300)
+    assert world.opener.opened[1].plan == Plan(4, 2048)
+    a, b = world.opener.options["a"], world.opener.options["b"]
+    assert (a.n_batch, a.threads, a.kv_type, a.kv_type_v) == (64, 7, "q8_0", "f16")
+    assert (b.n_batch, b.threads, b.kv_type) == (64, 1, "f16")
+    world.runtime.close()
+
+
+def test_adapters_of_a_sidecar_and_of_the_options(store):
+    (store / "loras").mkdir()
+    lora = write_tiny_lora(store / "loras" / "l.gguf")
+    for name in ("a", "b"):
+        (store / f"{name}.gguf.meta.json").write_text(json.dumps({"lora": [{"path": "loras/l.gguf", "scale": 0.5}]}))
+    world = World(store, model_options={"b": {"lora": []}})
+    world.serve("a")
+    world.serve("b")
+    assert world.opener.options["a"].adapters == (Adapter(lora, 0.5),)
+    assert world.opener.options["b"].adapters == ()
+    world.runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("../outside.gguf", "outside the model store"), ("gone.gguf", "is not in")]
+)
+def test_an_adapter_that_cannot_be_had(store, path, words):
+    (store / "a.gguf.meta.json").write_text(json.dumps({"lora": [{"path": path}]}))
+    world = World(store)
+    with pytest.raises(WorkerError, match=words) as caught:
+        world.serve("a")
+    assert caught.value.code == "bad_adapter"
+    assert json.loads(world.serve("b").finished.data) == {"by": "b"}
+    world.runtime.close()
 
 
 # -------------------------------------------------------------------- the store

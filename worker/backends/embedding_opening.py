@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks.settings import Settings
 from worker.backends.embedding import EmbeddingBackend
 from worker.backends.opening import usable_cpus
 from worker.capacity import Plan
@@ -12,7 +11,7 @@ from worker.engine.embedder import Embedder
 from worker.engine.embedder_api import EmbedConfig
 from worker.engine.model import LoadedModel
 from worker.engine.pooling_pairs import PairTokens
-from worker.memory import on_cpu
+from worker.options import Options
 from worker.store.catalogue import Entry
 
 _WEIGHTS = 0.9  # of the time, roughly; the rest makes the context and tries it
@@ -21,20 +20,23 @@ _DEFAULTS = EmbedConfig()
 Progress = Callable[[float], bool]
 
 
-def open_embedding(entry: Entry, plan: Plan, settings: Settings, progress: Progress) -> EmbeddingBackend:
+def open_embedding(entry: Entry, plan: Plan, options: Options, progress: Progress) -> EmbeddingBackend:
     """Load and start. Blocks for seconds; `progress` gets 0–1, and stops it by returning False.
 
     Raises WorkerError (model_corrupt, out_of_memory, …), or JobCancelledError when it was stopped.
     """
     config = EmbedConfig(
         ctx_per_input=plan.ctx_per_slot,
-        pack_tokens=settings.n_batch or _DEFAULTS.pack_tokens,
+        pack_tokens=options.n_batch or _DEFAULTS.pack_tokens,
         slots=plan.slots,
-        threads=settings.threads or usable_cpus(),
+        threads=options.threads or usable_cpus(),
     )
     model = LoadedModel(
         entry.path,
-        n_gpu_layers=0 if on_cpu(settings) else settings.n_gpu_layers,
+        n_gpu_layers=options.n_gpu_layers,
+        tensor_split=options.tensor_split,
+        main_gpu=options.main_gpu,
+        lora=options.adapters,
         progress=lambda fraction: progress(fraction * _WEIGHTS),
     )
     backend = EmbeddingBackend(model, PairTokens(model), Embedder(model, config))

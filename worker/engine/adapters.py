@@ -12,19 +12,12 @@ from llama_cpp import llama_cpp as lib
 
 from tasks.errors import WorkerError
 from worker.engine import log
+from worker.engine.config import Adapter as Adapter  # noqa: PLC0414  # ours, too
 
 if TYPE_CHECKING:
     from worker.engine.model import LoadedModel
 
 _FIX = "name an adapter made for this model, or take it out of `lora`"
-
-
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """An adapter's file, and how strongly it counts (1 = as trained)."""
-
-    path: Path
-    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks.errors import ConfigError
 from tasks.model_options import KvType as KvType  # noqa: PLC0414  # ours, too
 
 MAX_SLOTS = 64
 MOST_DRAFTED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter's file, and how strongly it counts (1 = as trained)."""
+
+    path: Path
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

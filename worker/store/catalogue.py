@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tasks.contract import Frozen, ModelInfo
 from tasks.errors import PendraError, WorkerError
+from tasks.model_options import LoraRef
 from worker.store.gguf import GgufInfo, Pooling, Split, read_gguf, split_of
 from worker.store.sidecar import path_of
 
@@ -28,6 +29,7 @@ class Label(Frozen):
     purpose: str | None = None
     sha256: str | None = None
     licence: str | None = None
+    lora: tuple[LoraRef, ...] = ()
 
 
 NO_LABEL = Label()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -32,7 +34,7 @@ class GgufInfo:
     """A model file's facts. None = the file does not say.
 
     `kind` is the file's own word (`model`, `adapter`, `mmproj`). `parameters` counts this file's values only, so for
-    a split model `size_label` says more.
+    a split model `size_label` says more. `state_bytes_per_slot`: memory of a recurrent model for one sequence.
     """
 
     architecture: str
@@ -51,6 +53,9 @@ class GgufInfo:
     has_chat_template: bool
     pooling: Pooling | None
     split_count: int
+    feed_forward_length: int | None = None
+    vocab_size: int = 0
+    state_bytes_per_slot: int = 0
 
     @property
     def parameter_size(self) -> str | None:
@@ -62,11 +67,15 @@ class GgufInfo:
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of KV cache a token takes at f16: an upper bound (sliding windows take less). 0 = no attention."""
+        return self.kv_bytes(_F16_BYTES, _F16_BYTES)
+
+    def kv_bytes(self, of_key: float, of_value: float) -> int:
+        """The same, with so many bytes a number of the keys and of the values."""
         blocks = self.block_count or 0
         heads = self.head_count_kv or self.head_count
         of_layers = heads * blocks if len(heads) == 1 else heads[:blocks]
-        width = self._width(self.key_length) + self._width(self.value_length)
-        return sum(of_layers) * width * _F16_BYTES
+        width = self._width(self.key_length) * of_key + self._width(self.value_length) * of_value
+        return math.ceil(sum(of_layers) * width)
 
     def _width(self, length: int | None) -> int:
         most = max(self.head_count, default=0)
@@ -140,7 +149,19 @@ def describe(header: Header) -> GgufInfo:
         has_chat_template="tokenizer.chat_template" in meta,
         pooling=_pooling(own("pooling_type")),
         split_count=_number(meta.get("split.count")) or 1,
+        feed_forward_length=max(_numbers(own("feed_forward_length")), default=None),
+        vocab_size=header.lengths.get("tokenizer.ggml.tokens", 0),
+        state_bytes_per_slot=_state_bytes(own),
     )
+
+
+def _state_bytes(own: Callable[[str], Value | None]) -> int:
+    """What a recurrent model remembers of one sequence, as llama.cpp has it: float32, in every block at most."""
+    conv, inner, state, groups = (
+        _number(own(f"ssm.{name}")) or 0 for name in ("conv_kernel", "inner_size", "state_size", "group_count")
+    )
+    window = max(0, conv - 1) * (inner + 2 * groups * state)
+    return (window + inner * state) * 4 * (_number(own("block_count")) or 0)
 
 
 def short_count(count: int) -> str:

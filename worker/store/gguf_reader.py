@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from worker.store.gguf_types import tensor_bytes
@@ -36,12 +36,16 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a GGUF says of itself. `meta` has no texts over 1 MiB and, of lists, only short ones of whole numbers."""
+    """What a GGUF says of itself. `meta` has no texts over 1 MiB and, of lists, only short ones of whole numbers.
+
+    `lengths`: how many texts are in each list of texts.
+    """
 
     version: int
     meta: dict[str, Value]
     tensors: int
     parameters: int
+    lengths: dict[str, int] = field(default_factory=dict)
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -51,11 +55,21 @@ def read_header(file: BinaryIO) -> Header:
     tensors = cursor.count("tensors", _TENSOR_SMALLEST)
     pairs = cursor.count("metadata entries", _KEY_SMALLEST)
     meta: dict[str, Value] = {}
+    lengths: dict[str, int] = {}
     for _ in range(pairs):
         key, value = _pair(cursor)
-        if value is not None:
+        if isinstance(value, _Passed):
+            lengths[key] = value.length
+        elif value is not None:
             meta[key] = value
-    return Header(version, meta, tensors, _tensors(cursor, tensors, _alignment(meta)))
+    return Header(version, meta, tensors, _tensors(cursor, tensors, _alignment(meta)), lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A list of texts that was passed over."""
+
+    length: int
 
 
 class _Cursor:
@@ -114,7 +128,7 @@ def _version(cursor: _Cursor) -> int:
     return version
 
 
-def _pair(cursor: _Cursor) -> tuple[str, Value | None]:
+def _pair(cursor: _Cursor) -> tuple[str, Value | _Passed | None]:
     key = cursor.text(_KEY_LONGEST)
     kind = cursor.number("I")
     if kind == _STRING:
@@ -139,12 +153,13 @@ def _text(cursor: _Cursor) -> str | None:
     return cursor.take(length).decode("utf-8", "replace")
 
 
-def _array(cursor: _Cursor) -> tuple[int, ...] | None:
+def _array(cursor: _Cursor) -> tuple[int, ...] | _Passed | None:
     kind = cursor.number("I")
     if kind == _STRING:
-        for _ in range(cursor.count("texts in a list", 8)):
+        texts = cursor.count("texts in a list", 8)
+        for _ in range(texts):
             cursor.skip(cursor.count("characters in a text", 1))
-        return None
+        return _Passed(texts)
     if kind == _ARRAY:
         raise FormatError("its metadata holds a list of lists")
     form = _form(kind)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.contract import Frozen
+from tasks.model_options import LoraRef
 
 SUFFIX = ".meta.json"
 
@@ -23,6 +24,7 @@ class Sidecar(Frozen):
     """`purpose` is chat, embedding, rerank, image or transcription; `source` carries no credentials.
 
     `sha256` and `size` are those of the GGUF beside it; `parts` lists all files of a split model, that one included.
+    `lora` names adapters by their paths in the store; an operator writes them in.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Sidecar(Frozen):
     licence: str = ""
     installed_at: float
     parts: tuple[Part, ...] = ()
+    lora: tuple[LoraRef, ...] = ()
 
 
 def path_of(gguf: Path) -> Path:

@@ -18,6 +18,7 @@ from tests.fakes.tiny_bert import write_tiny_bert
 from tests.fakes.tiny_llama import write_tiny_llama
 from worker.backends.base import CancelToken
 from worker.capacity import demand_of, slots_from_memory
+from worker.options import Options
 from worker.runtime import Runtime
 
 
@@ -89,7 +90,7 @@ def test_a_chat_model_that_is_said_to_embed(runtime):
 
 def test_what_embedding_models_ask_of_memory(runtime, store):
     mini = runtime._catalogue.find("mini")
-    demand = demand_of(mini, cpu=True)
+    demand = demand_of(mini, Options())
     assert demand.kv_bytes_per_token == 0
     assert demand.model_bytes == mini.size_bytes + 64 * mini.info.kv_bytes_per_token
     settings = load_settings(home=store, models_dir=store, worker_id="w", device="cpu0", models=("mini",))
