@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,7 @@ from ops.controlplane.keystore import KeyStore
 from ops.controlplane.reply import Reply
 from ops.controlplane.requests import in_parts, parse_ask, read_body
 from ops.controlplane.uploads import is_form, read_upload
+from tasks.blobs import INLINE_BYTES
 from tasks.contract import JobKind
 from tasks.errors import PendraError
 from tasks.logs import event, where
@@ -62,7 +64,10 @@ class Inference:
         if self._kind is JobKind.TRANSCRIPTION and is_form(headers):
             return await read_upload(receive, headers)
         raw = await read_body(receive, headers, self._limits)
-        return in_parts(parse_ask(self._kind, raw, headers, secret=secret), raw)
+        parse = partial(parse_ask, self._kind, raw, headers, secret=secret)
+        # a body of megabytes takes a while to parse, and meanwhile no stream would move
+        ask = parse() if len(raw) <= INLINE_BYTES else await asyncio.to_thread(parse)
+        return in_parts(ask, raw)
 
     async def _answer(self, job: Job, reply: Reply, receive: Receive, *, with_placement: bool) -> None:
         """Carry the job to its end. A client that goes away is a cancel, at once, whatever is being written."""
