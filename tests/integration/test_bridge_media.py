@@ -62,6 +62,7 @@ async def test_the_next_worker_finds_the_file_when_the_first_one_dies(world: Wor
     first = await world.worker("w1")
     await upload(world)
     await world.claimed(first)
+    await first.hold()  # else it could take its own job again
     second = await world.worker("w2")
     first.beating = False
     again = await world.claimed(second, attempt=1)
