@@ -127,6 +127,7 @@ class Installs:
         if request is None:
             return
         node = request.tasks.pop(task_id)
+        self._ledger.hooks.install_ended(node, problem.code if problem else "")
         last = request.told.pop(task_id, None)
         if problem is None:
             request.results[node] = result or {}

@@ -26,6 +26,7 @@ from bridge.effects import (
 from bridge.entries import Entry
 from bridge.fleet import Fleet
 from bridge.flow import Flow
+from bridge.hooks import Hooks, NoHooks
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
 from bridge.outbox import Outbox
 from bridge.placement import need_of
@@ -40,8 +41,9 @@ from tasks.errors import PendraError, WorkerError
 class Ledger:
     """Not thread-safe; the session is its only user. What is to be done outside gathers in `effects`."""
 
-    def __init__(self, bridge_id: str, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, bridge_id: str, wall: Callable[[], float] = time.time, hooks: Hooks | None = None) -> None:
         self.bridge_id = bridge_id
+        self.hooks: Hooks = hooks or NoHooks()
         self.jobs = JobTable()
         self.fleet = Fleet()
         self.scheduler = Scheduler(self.fleet)
@@ -81,6 +83,7 @@ class Ledger:
         deadline = None if remaining is None else now + remaining
         record = JobRecord(frame, arrived=now, deadline=deadline)
         self.jobs.add(record)
+        self.hooks.arrived(record, now)
         if deadline is not None:
             self.timers.set(deadline, Timer(record.id, Due.DEADLINE))
         return record
@@ -110,9 +113,7 @@ class Ledger:
     def wait(self, record: JobRecord, *, first: bool = False, blocked_until: float = 0.0) -> None:
         frame = record.frame
         need = need_of(frame, record.kid, resumes=bool(record.tokens or record.steps))
-        waiting = Waiting(
-            record.id, need, frame.tenant, frame.priority, record.arrived, record.avoid, frame.affinity
-        )
+        waiting = Waiting(record.id, need, frame.tenant, frame.priority, record.arrived, record.avoid, frame.affinity)
         self.scheduler.add(waiting, first=first, blocked_until=blocked_until)
 
     def go(self, released: Go) -> None:
@@ -169,6 +170,7 @@ class Ledger:
         self._again(record, problem, now, allowed=may_hand_over(record))
 
     def _again(self, record: JobRecord, problem: PendraError, now: float, *, allowed: bool) -> None:
+        self.hooks.lost(record, problem.code)
         if allowed:
             self.run_again(record, avoid=record.worker_id)
         else:
@@ -181,6 +183,7 @@ class Ledger:
         except WorkerError as problem:
             self.fail(record, problem, now)
             return
+        self.hooks.finished(record, event)
         self._put(record, replies.usage(record, event))
         self.deliver(record, result)
         record.reply = event.blob
@@ -249,7 +252,7 @@ class Ledger:
         self.fleet.drop(record.id)
         self.scheduler.settled(record.frame.tenant)
 
-    def _end(self, record: JobRecord, outcome: Outcome, now: float, **fields: object) -> None:
+    def _end(self, record: JobRecord, outcome: Outcome, now: float, code: str = "") -> None:
         if outcome is Outcome.FINISHED:
             self._drop_slot(record)
         record.outcome = outcome
@@ -257,7 +260,9 @@ class Ledger:
             self.effects.append(Forget(record.id))
         if record.frame.laid:
             self.effects.append(DropBlobs(record.id, keys.blobs(record.id)))
+        fields = {"code": code} if code else {}
         move(record, JobState.ENDED, outcome=str(outcome), worker_id=record.worker_id, **fields)
+        self.hooks.ended(record, code, now)
         self.jobs.retire(record, now)
 
     def _job(self, record: JobRecord) -> Job:

@@ -20,9 +20,11 @@ from bridge.effects import DrainWorker, DropLink, Effect, Enqueue, Release
 from bridge.entries import Found, InstallEntry
 from bridge.fleet import Gone
 from bridge.flow import KEPT_CHARS, to_give_up
+from bridge.hooks import Hooks
 from bridge.installs import Installs
 from bridge.jobs import JobRecord, JobState, move
 from bridge.ledger import Ledger
+from bridge.metrics.picture import Picture, picture
 from bridge.overview import overview
 from bridge.placement import Need, need_of, plan, refusal, slots_for
 from bridge.protocol import (
@@ -61,7 +63,7 @@ MAX_REFUSALS = round(REDIS_GRACE_S / REFUSED_RETRY_S)
 class Session:
     """One bridge. `bridge_id` names its channel and stream; `wall` is the clock that deadlines are in.
 
-    `order`: backends, the preferred first.
+    `order`: backends, the preferred first. `hooks` hear what becomes of jobs.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class Session:
         limits: Limits = Limits(),  # noqa: B008  # frozen
         order: tuple[str, ...] = BACKENDS,
         wall: Callable[[], float] = time.time,
+        hooks: Hooks | None = None,
     ) -> None:
-        self._ledger = Ledger(bridge_id, wall)
+        self._ledger = Ledger(bridge_id, wall, hooks)
         self._ledger.fleet.order = order
         self._stream = Stream(self._ledger, opener)
         self._watch = Watch(self._ledger)
@@ -91,6 +94,20 @@ class Session:
     def overview(self, now: float) -> Overview:
         """The open jobs, for people."""
         return overview(self._ledger, now)
+
+    def picture(self, now: float) -> Picture:
+        """The state, for metrics."""
+        return picture(
+            self._ledger,
+            now,
+            redis_down=self._watch.redis_down,
+            draining=self._draining,
+            installs=len(self._installs.running),
+        )
+
+    def serves(self, model: str) -> bool:
+        """Whether some worker of the fleet has it now."""
+        return any(model in view.installed for view in self._ledger.fleet)
 
     @property
     def linked(self) -> bool:

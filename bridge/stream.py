@@ -65,7 +65,7 @@ class Stream:
             self._ledger.fail(record, problem, now)
             return
         if isinstance(event, Piece):
-            self._take_tokens(record, event.tokens)
+            self._take_tokens(record, event.tokens, now)
             self._say(record, event.data, now)
         elif isinstance(event, Chunk):
             self._chunk(record, event, now)
@@ -77,15 +77,17 @@ class Stream:
     def _chunk(self, record: JobRecord, event: Chunk, now: float) -> None:
         if event.step and event.tokens is not None:
             _take_step(record, event)
+            self._ledger.hooks.said(record, 1, now)
         else:
-            self._take_tokens(record, event.tokens)
+            self._take_tokens(record, event.tokens, now)
         self._say(record, event.data, now)
 
-    def _take_tokens(self, record: JobRecord, tokens: tuple[int, ...] | None) -> None:
+    def _take_tokens(self, record: JobRecord, tokens: tuple[int, ...] | None, now: float) -> None:
         if tokens is None:
             record.continuable = False
         else:
             record.tokens.extend(tokens)
+        self._ledger.hooks.said(record, 1 if tokens is None else len(tokens), now)
 
     def _say(self, record: JobRecord, data: str, now: float) -> None:
         """The next piece of the reply's text."""
@@ -134,6 +136,7 @@ class Stream:
             return
         if record.state is JobState.DISPATCHED:
             move(record, JobState.RUNNING, worker_id=event.worker_id)
+        self._ledger.hooks.began(record, now)
         fleet = self._ledger.fleet
         fleet.hold(record.id, event.worker_id, record.frame.model)
         self._ledger.scheduler.affinity.ran(record.frame.tenant, record.frame.affinity, event.worker_id)
