@@ -13,7 +13,9 @@ import pendra
 import pytest
 from cryptography.exceptions import InvalidTag
 
+from tests.acceptance.site import CHAT, Site
 from tests.acceptance.stack import MODEL, Stack
+from tests.fakes.ollama_server import PAINTER
 from worker.private import keys
 
 ASK = [{"role": "user", "content": "Say hello to the quagmirelet."}]
@@ -54,6 +56,17 @@ def test_a_stream(private: pendra.Pendra, pendra_client: pendra.Pendra) -> None:
             return said
 
     assert text(private) == text(pendra_client)
+
+
+def test_other_servers_models(site: Site, tmp_path: Path) -> None:
+    """Their requests are opened by the proxy worker, and no other part of ours."""
+    with client(site.stack, tmp_path) as made:
+        whole = made.chat.completions.create(model=CHAT.name, messages=ASK, max_tokens=4)
+        with made.chat.completions.create(model=CHAT.name, messages=ASK, max_tokens=4, stream=True) as stream:
+            assert list(stream)
+        image = made.images.generations.create(model=PAINTER.name, prompt="a cat", size="256x256")
+    assert whole.choices[0].message.content
+    assert image.data[0].b64_json
 
 
 def test_a_wrong_pin_is_refused(stack: Stack, tmp_path: Path) -> None:
