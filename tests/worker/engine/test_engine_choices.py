@@ -55,8 +55,9 @@ def test_more_choices_than_slots(start_engine: StartEngine) -> None:
 
 
 def test_too_few_cells_for_all(start_engine: StartEngine) -> None:
-    roomy = start_engine(slots=4).run(SHORT, sampling=SEEDED, n=4, max_tokens=80)
-    tight = start_engine(slots=4, n_ctx=256).run(SHORT, sampling=SEEDED, n=4, max_tokens=80)
+    # without flash attention, whose sums hang on the layout of the cache enough to turn a near tie
+    roomy = start_engine(slots=4, flash_attn=False).run(SHORT, sampling=SEEDED, n=4, max_tokens=80)
+    tight = start_engine(slots=4, n_ctx=256, flash_attn=False).run(SHORT, sampling=SEEDED, n=4, max_tokens=80)
     for number in range(4):
         assert tight.choices[number].tokens == roomy.choices[number].tokens
 
