@@ -103,7 +103,7 @@ class Loader:
         ours = [replace(one, size_bytes=int(one.size_bytes * part)) for one in residents]
         decision = decide(least, wanted, int(self._free(options) * part), ours)
         busy = ", ".join(one.model for one in residents if one.busy)
-        if not decision.fits and busy:
+        if not decision.fits and least <= int(self._free(options) * part) + sum(one.size_bytes for one in ours):
             why = f"{entry.id} does not fit beside the models in use ({busy}); try again when they are idle"
             raise WorkerError(why, code="out_of_memory")
         for model_id in decision.evict:

@@ -49,15 +49,17 @@ def write_tiny_llama(
     chat_template: str | None = CHAT_TEMPLATE,
     control: Sequence[str] = (),
     metadata: Mapping[str, int] | None = None,
+    split: int = 0,
 ) -> Path:
     """Write the model to `path` and return it. Same arguments, same bytes.
 
     `vocab` holds the pieces longer than one character (`▁` is a space), the most mergeable first; `control` more
     control tokens, which get the last ids; `metadata` more numbers for the file (token ids of the tokenizer).
+    `split`: the most tensors of a part; then it comes in several files, and the first one is returned.
     """
     pieces = [*_pieces(vocab), *control]
     shape = _Shape()
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=split)
     _add_hyperparameters(writer, shape, n_ctx=n_ctx, n_vocab=len(pieces))
     _add_tokenizer(writer, pieces, chat_template, controls=len(control))
     for key, value in (metadata or {}).items():
@@ -67,7 +69,7 @@ def write_tiny_llama(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return min(path.parent.glob(f"{path.stem}-00001-of-*.gguf")) if split else path
 
 
 def _pieces(vocab: Sequence[str]) -> list[str]:

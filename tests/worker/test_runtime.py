@@ -316,13 +316,27 @@ def test_a_model_in_use_is_never_evicted(world):
     busy.holding = True
     _, held = world.begin("a")
     until(lambda: world.runtime._residents.snapshot()[0].busy)
-    world.free = 0
+    world.free = world.runtime._residents.all()[0].size_bytes  # of which half counts
     with pytest.raises(WorkerError, match=r"does not fit beside the models in use \(a\)") as caught:
         world.serve("b")
     assert caught.value.code == "out_of_memory"
     busy.release.set()
     assert held.done() is None
     assert busy.closed == 0
+
+
+def test_a_model_too_large_for_the_machine_is_told_so_even_when_others_are_in_use(world, store):
+    write_tiny_llama(store / "huge.gguf", metadata={"llama.attention.key_length": 2**31})
+    world.serve("a")
+    busy = world.opener.opened[0]
+    busy.holding = True
+    _, held = world.begin("a")
+    until(lambda: world.runtime._residents.snapshot()[0].busy)
+    with pytest.raises(WorkerError, match=r"the model needs .* take a smaller quantisation") as caught:
+        world.serve("huge")
+    assert caught.value.code == "out_of_memory"
+    busy.release.set()
+    assert held.done() is None
 
 
 def test_a_model_that_never_fits(world):

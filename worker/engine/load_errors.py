@@ -23,6 +23,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "there is not enough memory for it; use a smaller quantisation, offload fewer layers or free memory",
     ),
     (
+        r"cache type .* does not divide|cache quantization requires",
+        "model_load_failed",
+        "the configured cache_type_k or cache_type_v does not suit this model; set f16 in PENDRA_MODEL_OPTIONS",
+    ),
+    (
         r"failed to load GGUF split|invalid split|illegal split",
         "missing_split",
         "one of its parts is missing or does not belong to it; install the model again",
@@ -63,7 +68,8 @@ def _check_parts(path: Path, split: re.Match[str]) -> None:
     missing = [name for name in parts if not path.with_name(name).exists()]
     if missing:
         raise WorkerError(
-            f"the model {stem} comes in {count} parts and {len(missing)} are missing, the first is {missing[0]}",
+            f"the model {stem} comes in {count} parts and {len(missing)} are missing, the first is {missing[0]}; "
+            "install the model again",
             code="missing_split",
         )
 

@@ -47,6 +47,10 @@ def test_a_later_part_is_not_the_model(tmp_path: Path) -> None:
         ("error loading model: tensor 'a' data is not within the file bounds, model is corrupted", "model_corrupt"),
         ("error loading model: missing tensor 'output.weight'", "model_corrupt"),
         ("error loading model: failed to load GGUF split from x", "missing_split"),
+        (
+            "llama_init_from_model: K cache type q8_0 with block size 32 does not divide n_embd_head_k=16",
+            "model_load_failed",
+        ),
         ("error loading model: something new", "model_load_failed"),
     ],
 )
