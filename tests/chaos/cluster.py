@@ -155,6 +155,13 @@ class Cluster:
             return False
         return told is not None and noted >= 0.8 * told.total and self.serving()
 
+    def revive(self) -> list[str]:
+        """Start what has ended by itself, as a supervisor does. A bridge may end when another one has its jobs."""
+        ended = [part for part in self.parts if not part.alive]
+        for part in ended:
+            part.start()
+        return [f"{part.name} ended by itself" for part in ended if part not in self.bridges]
+
     def check(self) -> None:
         """Raises AssertionError when a process has ended that nobody has killed."""
         for part in self.parts:

@@ -161,6 +161,7 @@ async def storm(
 
 async def _recovered(cluster: Cluster, verdict: Verdict) -> None:
     """One fault at a time: the fleet is whole again before the next."""
+    verdict.broken += cluster.revive()
     try:
         await eventually(cluster.whole, _CALM_S)
     except AssertionError:

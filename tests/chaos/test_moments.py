@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tasks import keys
 from tests.chaos.cluster import HOST, MODEL, Cluster, Part, a_cluster, eventually
@@ -102,42 +101,58 @@ Moment = Callable[[Cluster, Reading], Awaitable[Part]]
 MOMENTS = [before_claim, before_first_token, mid_stream, last_token]
 
 
-@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__)
-async def test_a_worker_that_is_killed(tmp_path: Path, moment: Moment) -> None:
-    async with a_cluster(tmp_path, workers=2, slots=2, CHAOS_STEP_S="0.05", PENDRA_N_BATCH="64") as cluster:
-        if moment is before_claim:
-            for part in cluster.workers:
-                part.signal(signal.SIGSTOP)
-        async with asking(cluster, WISH, before=LONG_PROMPT) as (reading, done):
-            victim = await moment(cluster, reading)
-            victim.kill()
-            for part in cluster.workers:
-                part.signal(signal.SIGCONT)
-            await asyncio.wait_for(done, 30)
-        assert reading.wrong == ""
-        victim.start()
-        await settled(cluster)
+PACED = {"CHAOS_STEP_S": "0.05", "PENDRA_N_BATCH": "64"}
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS[:3], None], ids=["queued", "prefill", "decode", "failover"])
-async def test_a_client_that_goes_away(tmp_path: Path, moment: Moment | None) -> None:
-    """Cancelled wherever it is: it never runs (again), and its slot is free."""
-    async with a_cluster(tmp_path, workers=2, slots=2, CHAOS_STEP_S="0.05", PENDRA_N_BATCH="64") as cluster:
-        stopped = cluster.workers if moment is before_claim else []
-        for part in stopped:
-            part.signal(signal.SIGSTOP)
-        async with asking(cluster, WISH, before=LONG_PROMPT) as (reading, _):
-            victim = await (moment or mid_stream)(cluster, reading)
-            if moment is None:
-                victim.kill()
-        await eventually(lambda: job_of(cluster) is None or moment is None)
-        for part in stopped:
+async def test_a_worker_that_is_killed_at_every_moment(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path, workers=2, slots=2, **PACED) as cluster:
+        for moment in MOMENTS:
+            await killed_at(cluster, moment)
+
+
+async def killed_at(cluster: Cluster, moment: Moment) -> None:
+    for part in cluster.workers if moment is before_claim else ():
+        part.signal(signal.SIGSTOP)
+    async with asking(cluster, WISH, before=LONG_PROMPT) as (reading, done):
+        victim = await moment(cluster, reading)
+        victim.kill()
+        for part in cluster.workers:
             part.signal(signal.SIGCONT)
-        if moment is None:
-            victim.start()
-        await settled(cluster)
-        started = sum(part.says("job.started") for part in cluster.workers)
-        assert started == (0 if moment is before_claim else 1), "it ran after nobody wanted it"
+        await asyncio.wait_for(done, 30)
+    assert reading.wrong == "", moment.__name__
+    victim.start()
+    await settled(cluster)
+
+
+async def test_a_client_that_goes_away_at_every_stage(tmp_path: Path) -> None:
+    """Cancelled wherever it is: it never runs (again), and its slot is free."""
+    async with a_cluster(tmp_path, workers=2, slots=2, **PACED) as cluster:
+        for moment, runs in ((before_claim, 0), (before_first_token, 1), (mid_stream, 1)):
+            await left_at(cluster, moment, runs)
+        await left_at(cluster, mid_stream, 1, failover=True)
+
+
+async def left_at(cluster: Cluster, moment: Moment, runs: int, *, failover: bool = False) -> None:
+    """`runs`: how many workers should have begun it. `failover`: its worker is killed just before."""
+    began = starts(cluster)
+    stopped = cluster.workers if moment is before_claim else []
+    for part in stopped:
+        part.signal(signal.SIGSTOP)
+    async with asking(cluster, WISH, before=LONG_PROMPT) as (reading, _):
+        victim = await moment(cluster, reading)
+        if failover:
+            victim.kill()
+    await eventually(lambda: failover or job_of(cluster) is None)
+    for part in stopped:
+        part.signal(signal.SIGCONT)
+    if failover:
+        victim.start()
+    await settled(cluster)
+    assert starts(cluster) - began == runs, f"{moment.__name__}: it ran after nobody wanted it"
+
+
+def starts(cluster: Cluster) -> int:
+    return sum(part.says("job.started") for part in cluster.workers)
 
 
 async def test_a_client_that_goes_away_while_its_model_loads(tmp_path: Path) -> None:
