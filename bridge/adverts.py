@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from bridge.fleet import Fleet, WorkerView
 from bridge.preference import merged, rank
 from bridge.protocol import Capacity, Keys, Models, WorkerAdvert, Workers, WorkloadKey, encode
 from tasks.contract import ModelInfo
 
 EVERY_S = 0.25
+_NO_PACE: Mapping[str, float] = {}
 
 
-def workers_frame(fleet: Fleet, *, draining: bool = False) -> Workers:
-    """Everybody who has something to serve."""
+def workers_frame(fleet: Fleet, *, draining: bool = False, pace: Mapping[str, float] = _NO_PACE) -> Workers:
+    """Everybody who has something to serve. `pace` as in `Overview`."""
     views = (view for view in _ordered(fleet) if not view.idle_proxy)
-    return Workers(workers=tuple(_advert(view, draining=draining) for view in views))
+    return Workers(workers=tuple(_advert(view, draining=draining, pace=pace.get(view.id, 0.0)) for view in views))
 
 
 def models_frame(fleet: Fleet) -> Models:
@@ -29,9 +32,10 @@ def models_frame(fleet: Fleet) -> Models:
     return Models(models=tuple(merged(sorted(rows[model_id], key=place)) for model_id in sorted(rows)))
 
 
-def capacity_frame(fleet: Fleet, waiting: int) -> Capacity:
+def capacity_frame(fleet: Fleet, waiting: int, pace: Mapping[str, float] = _NO_PACE) -> Capacity:
     busy = sum(min(view.busy, view.info.slots_total) for view in fleet)
-    return Capacity(slots_total=fleet.slots, slots_busy=busy, waiting=waiting)
+    tokens = round(sum(pace.values()), 1)
+    return Capacity(slots_total=fleet.slots, slots_busy=busy, waiting=waiting, tokens_per_second=tokens)
 
 
 def keys_frame(fleet: Fleet) -> Keys:
@@ -53,15 +57,24 @@ class Adverts:
         self._last.clear()
         self._next = 0.0
 
-    def news(self, fleet: Fleet, *, waiting: int, draining: bool, now: float) -> list[str]:
+    def news(
+        self,
+        fleet: Fleet,
+        *,
+        waiting: int,
+        draining: bool,
+        now: float,
+        pace: Callable[[float], Mapping[str, float]] = lambda _now: _NO_PACE,
+    ) -> list[str]:
         """The frames that differ from the last ones, at most every EVERY_S."""
         if now < self._next:
             return []
         self._next = now + EVERY_S
+        paces = pace(now)
         frames = {
-            "workers": encode(workers_frame(fleet, draining=draining)),
+            "workers": encode(workers_frame(fleet, draining=draining, pace=paces)),
             "models": encode(models_frame(fleet)),
-            "capacity": encode(capacity_frame(fleet, waiting)),
+            "capacity": encode(capacity_frame(fleet, waiting, paces)),
             "keys": encode(keys_frame(fleet)),
         }
         fresh = [text for name, text in frames.items() if self._last.get(name) != text]
@@ -73,7 +86,7 @@ def _ordered(fleet: Fleet) -> list[WorkerView]:
     return sorted(fleet, key=lambda view: view.id)
 
 
-def _advert(view: WorkerView, *, draining: bool) -> WorkerAdvert:
+def _advert(view: WorkerView, *, draining: bool, pace: float) -> WorkerAdvert:
     info = view.info
     return WorkerAdvert(
         id=info.worker_id,
@@ -88,4 +101,7 @@ def _advert(view: WorkerView, *, draining: bool) -> WorkerAdvert:
         draining=draining or view.draining,
         labels=info.labels,
         kids=info.kids,
+        loaded=tuple(sorted(view.loaded)),
+        tokens_per_second=pace,
+        gpu=info.gpu,
     )

@@ -29,6 +29,7 @@ from bridge.flow import Flow
 from bridge.hooks import Hooks, NoHooks
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
 from bridge.outbox import Outbox
+from bridge.pace import Pace
 from bridge.placement import need_of
 from bridge.protocol import JobFrame
 from bridge.scheduler import Go, Scheduler, Waiting
@@ -49,6 +50,7 @@ class Ledger:
         self.scheduler = Scheduler(self.fleet)
         self.timers = Timers()
         self.rates = Rates()
+        self.pace = Pace()
         self.effects: list[Effect] = []
         self.flow = Flow()
         self._wall = wall

@@ -15,7 +15,13 @@ def overview(ledger: Ledger, now: float) -> Overview:
     """The oldest jobs first, at most MOST_ROWS of them."""
     records = ledger.jobs.open.values()
     rows = tuple(_row(record, now) for record in islice(records, MOST_ROWS))
-    return Overview(bridge_id=ledger.bridge_id, total=len(records), rows=rows)
+    return Overview(
+        bridge_id=ledger.bridge_id,
+        total=len(records),
+        rows=rows,
+        waiting=ledger.scheduler.depth,
+        pace=ledger.pace.rates(now),
+    )
 
 
 def _row(record: JobRecord, now: float) -> JobRow:

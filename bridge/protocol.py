@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tasks.contract import BlobRef, InstallProgress, JobKind, ModelInfo, Notice, Priority, Timing, Usage
 from tasks.errors import BadRequestError
+from tasks.figures import GpuFigures
 
 PROTOCOL_VERSION = 1
 MIN_PROTOCOL_VERSION = 1
@@ -36,6 +37,7 @@ class CloseCode(IntEnum):
     REPLAYED_NONCE = 4404
     CLOCK_SKEW = 4405
     OLD_PROTOCOL = 4406
+    PENDING = 4407
     HANDSHAKE_TIMEOUT = 4408
     REPLACED = 4409
     SHUTTING_DOWN = 4503
@@ -186,7 +188,11 @@ class Resume(Frame):
 
 
 class WorkerAdvert(Frame):
-    """One serving process, listed to the API as a worker of its own (`wrk-…-gpu0`)."""
+    """One serving process, listed to the API as a worker of its own (`wrk-…-gpu0`).
+
+    `loaded`: those of `models` it can answer with at once. `tokens_per_second`: what this bridge had from it, the mean
+    of the last seconds.
+    """
 
     id: str
     name: str
@@ -200,6 +206,9 @@ class WorkerAdvert(Frame):
     draining: bool = False
     labels: tuple[str, ...] = ()
     kids: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
+    tokens_per_second: float = 0.0
+    gpu: tuple[GpuFigures, ...] = ()
 
 
 class Workers(Frame):
@@ -217,12 +226,13 @@ class Models(Frame):
 
 
 class Capacity(Frame):
-    """How full the fleet is: slots, and jobs waiting in the bridge."""
+    """How full the fleet is: slots, jobs waiting in the bridge, tokens a second that came through it lately."""
 
     type: Literal["capacity"] = "capacity"
     slots_total: int
     slots_busy: int
     waiting: int
+    tokens_per_second: float = 0.0
 
 
 class WorkloadKey(Frame):
@@ -327,6 +337,23 @@ class UsageFrame(Frame):
     usage: Usage
 
 
+class AuditCheckpoint(Frame):
+    """The head of the bridge's audit log: `head` is the SHA-256 of line `line` of the log `log`.
+
+    `signature`: Ed25519 by the bridge's key over these fields (`bridge.audit_chain`). The API keeps all of them, so
+    that nobody on the bridge's host can shorten or rewrite the log unseen. Sent when there are new lines, about every
+    minute.
+    """
+
+    type: Literal["audit_checkpoint"] = "audit_checkpoint"
+    log: str = Field(min_length=1, max_length=128)
+    line: int = Field(ge=0)
+    head: str = Field(pattern="^[0-9a-f]{64}$")
+    time: float
+    public_key: str = Field(max_length=64)
+    signature: str = Field(max_length=128)
+
+
 ApiFrame = Annotated[
     Challenge | Welcome | JobFrame | Cancel | Install | Uninstall | Drain | Ack | Blob,
     Field(discriminator="type"),
@@ -344,6 +371,7 @@ BridgeFrame = Annotated[
     | ResultFrame
     | ErrorFrame
     | UsageFrame
+    | AuditCheckpoint
     | Blob,
     Field(discriminator="type"),
 ]

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bridge import protocol
-from tasks import contract
+from tasks import contract, figures
 
 _PARTS: tuple[type[BaseModel], ...] = (
     protocol.JobMark,
@@ -24,6 +24,7 @@ _PARTS: tuple[type[BaseModel], ...] = (
     contract.Usage,
     contract.Timing,
     contract.Notice,
+    figures.GpuFigures,
 )
 
 _CLOSE_CODES: dict[protocol.CloseCode, str] = {
@@ -34,6 +35,7 @@ _CLOSE_CODES: dict[protocol.CloseCode, str] = {
     protocol.CloseCode.REPLAYED_NONCE: "the hello answers another connection's challenge",
     protocol.CloseCode.CLOCK_SKEW: "the bridge's clock is off by more than the allowed skew",
     protocol.CloseCode.OLD_PROTOCOL: "the bridge speaks too old a protocol",
+    protocol.CloseCode.PENDING: "the key is new and waits for approval; try again",
     protocol.CloseCode.HANDSHAKE_TIMEOUT: "no hello came in time",
     protocol.CloseCode.REPLACED: "another connection with the same worker id took over",
     protocol.CloseCode.SHUTTING_DOWN: "the API restarts",

@@ -462,7 +462,11 @@ class Session:
                 ledger.go(go)
         if ledger.flow.has_room:
             for text in self._adverts.news(
-                ledger.fleet, waiting=ledger.scheduler.depth, draining=self._draining, now=now
+                ledger.fleet,
+                waiting=ledger.scheduler.depth,
+                draining=self._draining,
+                now=now,
+                pace=ledger.pace.rates,
             ):
                 ledger.send(text)
         return self._out()

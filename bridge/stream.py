@@ -77,7 +77,7 @@ class Stream:
     def _chunk(self, record: JobRecord, event: Chunk, now: float) -> None:
         if event.step and event.tokens is not None:
             _take_step(record, event)
-            self._ledger.hooks.said(record, 1, now)
+            self._count(record, 1, now)
         else:
             self._take_tokens(record, event.tokens, now)
         self._say(record, event.data, now)
@@ -87,7 +87,11 @@ class Stream:
             record.continuable = False
         else:
             record.tokens.extend(tokens)
-        self._ledger.hooks.said(record, 1 if tokens is None else len(tokens), now)
+        self._count(record, 1 if tokens is None else len(tokens), now)
+
+    def _count(self, record: JobRecord, tokens: int, now: float) -> None:
+        self._ledger.hooks.said(record, tokens, now)
+        self._ledger.pace.said(record.worker_id, tokens, now)
 
     def _say(self, record: JobRecord, data: str, now: float) -> None:
         """The next piece of the reply's text."""

@@ -7,6 +7,7 @@ the fleet seal (`tasks.sealing`); the unsealed parts of a message are only ids a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -289,12 +290,15 @@ class JobRow(Frozen):
 class Overview(Frozen):
     """What a bridge has open, the oldest first; `total` may be more than the rows that are listed.
 
-    `fleet_keys` as in `WorkerInfo`.
+    `fleet_keys` as in `WorkerInfo`. `waiting`: jobs that no worker has a slot for. `pace`: tokens a second that came
+    from each worker lately, by worker id; only workers that said something.
     """
 
     bridge_id: str
     total: int
     rows: tuple[JobRow, ...] = ()
+    waiting: int = 0
+    pace: Mapping[str, float] = {}
     version: str = ""
     fleet_keys: tuple[str, ...] = ()
 

@@ -4,6 +4,7 @@ import json
 
 from bridge.adverts import EVERY_S, Adverts, capacity_frame, models_frame, workers_frame
 from bridge.fleet import Fleet
+from tasks.figures import GpuFigures
 from tests.bridge.builders import worker
 
 
@@ -43,3 +44,13 @@ def test_only_news_goes_out_and_not_too_often() -> None:
     assert news(2.0 + EVERY_S, waiting=2) == ["capacity"]
     adverts.forget()
     assert len(news(2.0 + EVERY_S)) == 4
+
+
+def test_each_worker_says_what_is_in_memory_and_how_fast_it_is() -> None:
+    gpu = GpuFigures(uuid="GPU-1", name="H200", memory_used=5, memory_total=10)
+    view = fleet()
+    view.upsert(worker("w3", loaded=("m",), installed=("n",), gpu=(gpu,)), 0.0)
+    frame = workers_frame(view, pace={"w3": 41.5, "w9": 1.0})
+    assert [advert.tokens_per_second for advert in frame.workers] == [0.0, 0.0, 41.5]
+    assert (frame.workers[2].models, frame.workers[2].loaded, frame.workers[2].gpu) == (("m", "n"), ("m",), (gpu,))
+    assert capacity_frame(view, 0, {"w3": 41.5, "w9": 1.0}).tokens_per_second == 42.5

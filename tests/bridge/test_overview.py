@@ -28,3 +28,18 @@ def test_a_long_list_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None
         driven.send(job(f"j{n}"))
     view = driven.session.overview(driven.now)
     assert ([row.job_id for row in view.rows], view.total) == (["j0", "j1"], 5)
+
+
+def test_the_queue_and_the_tokens_a_second_of_each_worker() -> None:
+    driven = Driven(worker(slots=1))
+    driven.start("runs")
+    driven.events(*(chunk(seq, job_id="runs") for seq in range(1, 7)))
+    driven.send(job("waits"))
+    driven.now += 1
+    view = driven.session.overview(driven.now)
+    assert (view.waiting, view.pace) == (1, {"w1": 2.0})
+    driven.frames.clear()
+    driven.tick(0.1)
+    adverts = {frame["type"]: frame for frame in driven.frames}
+    assert adverts["capacity"]["tokens_per_second"] == 2.0
+    assert adverts["workers"]["workers"][0]["tokens_per_second"] == 2.0
