@@ -190,7 +190,7 @@ class Resume(Frame):
 class WorkerAdvert(Frame):
     """One serving process, listed to the API as a worker of its own (`wrk-…-gpu0`).
 
-    `loaded`: those of `models` it can answer with at once. `tokens_per_second`: what this bridge had from it, the mean
+    `loaded`: those of `models` it can answer with at once. `tokens_per_second`: what this bridge got of it, the mean
     of the last seconds.
     """
 
