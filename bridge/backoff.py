@@ -43,9 +43,13 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """Dialling again cannot help. `words` say what to do, for stderr."""
+    """Dialling again cannot help. `words` say what to do, for stderr.
+
+    `final`: the API wants nothing of us any more.
+    """
 
     words: str
+    final: bool = False
 
 
 _FATAL: dict[int, str] = {
@@ -72,7 +76,11 @@ def verdict(failure: int | Exception, reason: str = "", *, linked_before: bool =
         words = _FATAL.get(failure)
         if words and failure == CloseCode.CLOCK_SKEW and linked_before:
             return Retry(words + said)
-        return Fatal(words + said) if words else Retry(f"the link closed with code {failure}{said}")
+        return (
+            Fatal(words + said, final=failure == CloseCode.REVOKED)
+            if words
+            else Retry(f"the link closed with code {failure}{said}")
+        )
     if isinstance(failure, ConfigError):
         return Fatal(failure.message)
     return Retry(f"{type(failure).__name__}: {failure}" if str(failure) else type(failure).__name__)

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry("ops.commands.config:command", "Show and change settings."),
     "models": Entry("ops.commands.models:command", "List, install and remove models."),
     "keys": Entry("ops.commands.keys:command", "Make, list and revoke API keys of the local API."),
+    "identities": Entry("ops.commands.identities:command", "Say which bridges may connect to the local API."),
     "up": Entry("ops.commands.up:command", "Run the whole stack on this machine."),
     "demo": Entry("ops.commands.demo:command", "Start the stack, stream one answer, stop."),
     "status": Entry("ops.commands.status:command", "Show what runs on this machine."),

@@ -21,11 +21,29 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
-@click.option("--admin", is_flag=True, help="It may install and remove models, not only use them.")
-def create(name: str, *, admin: bool) -> None:
+@click.option("--admin", is_flag=True, help="It may change the fleet (models, keys, identities), not only use it.")
+@click.option("--models", metavar="IDS", help="It may use only these: ids or patterns like 'qwen3:*', with commas.")
+@click.option("--rate", type=float, metavar="N", help="Requests a minute, at most.")
+@click.option("--expires", metavar="WHEN", help="After a span (90d, 12h) or at a date (2027-01-31) it is void.")
+@click.option("--label", "labels", multiple=True, help="A note for people and bills; may be given several times.")
+def create(
+    name: str, *, admin: bool, models: str | None, rate: float | None, expires: str | None, labels: tuple[str, ...]
+) -> None:
     """Make an API key called NAME and print it. Only its hash is kept: it cannot be shown again."""
+    from ops.controlplane.scope import expiry, new_key_of
+
+    wanted = new_key_of(
+        {
+            "name": name,
+            "admin": admin,
+            "models": [part.strip() for part in (models or "").split(",") if part.strip()],
+            "rate": rate,
+            "expires": expiry(expires, time.time()) if expires else None,
+            "labels": labels,
+        }
+    )
     with _store() as store:
-        click.echo(store.create(name, admin=admin))
+        click.echo(store.create(wanted.name, admin=wanted.admin, scope=wanted.scope))
 
 
 @command.command("list")
@@ -39,9 +57,7 @@ def list_(*, as_json: bool) -> None:
     with _store() as store:
         keys = store.list()
     if as_json:
-        rows = [
-            {"id": k.id, "name": k.name, "created": k.created, "revoked": k.revoked, "admin": k.admin} for k in keys
-        ]
+        rows = [key.view(time.time()) for key in keys]
         shared = [{"id": key.id, "type": str(key.which), "use": key.use} for key in ours]
         click.echo(json.dumps([*shared, *({"type": "api", **row} for row in rows)], ensure_ascii=False, indent=2))
         return
@@ -49,7 +65,7 @@ def list_(*, as_json: bool) -> None:
         click.echo(f"{host_key.which:<8}  {host_key.id}  {host_key.use}")
     for key in keys:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created))
-        click.echo(f"{key.id}  {made}  {_standing(key):<7}  {key.name}")
+        click.echo(f"{key.id}  {made}  {_standing(key):<7}  {key.name}{_limits(key)}")
 
 
 @command.command("revoke")
@@ -120,9 +136,19 @@ def show() -> None:
 
 
 def _standing(key: ApiKey) -> str:
-    if key.revoked:
-        return "revoked"
+    if not key.live(time.time()):
+        return "revoked" if key.revoked is not None else "expired"
     return "admin" if key.admin else "live"
+
+
+def _limits(key: ApiKey) -> str:
+    """What a key may not do, in brackets; "" when nothing limits it."""
+    scope = key.scope
+    parts = [", ".join(scope.models)] if scope.models else []
+    parts += [f"{scope.rate:g}/min"] if scope.rate is not None else []
+    if scope.expires is not None:
+        parts.append("until " + time.strftime("%Y-%m-%d %H:%M", time.localtime(scope.expires)))
+    return f"  ({'; '.join([*parts, *scope.labels])})" if parts or scope.labels else ""
 
 
 @contextmanager

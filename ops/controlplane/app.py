@@ -15,14 +15,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
 
 from bridge.protocol import PATH
+from ops.controlplane.auth import Gate
 from ops.controlplane.catalogue import SiteCatalogue
+from ops.controlplane.checkpoints import CheckpointLog
 from ops.controlplane.config import Config
 from ops.controlplane.db import Database
 from ops.controlplane.errors import Problem, http_body, http_headers, problem_of
 from ops.controlplane.gpu_socket import GpuSocket
 from ops.controlplane.hub import Hub
+from ops.controlplane.identity_api import IdentityApi
 from ops.controlplane.inference import Inference
 from ops.controlplane.install_api import InstallApi
 from ops.controlplane.install_log import InstallLog
@@ -31,6 +35,7 @@ from ops.controlplane.keystore import KeyStore
 from ops.controlplane.listings import Listings
 from ops.controlplane.registry import Registry
 from ops.controlplane.reply import REQUEST_ID_HEADER
+from ops.controlplane.secure import SecureHeaders
 from ops.controlplane.usage import UsageLog
 from tasks.contract import JobKind
 from tasks.errors import PendraError
@@ -59,10 +64,12 @@ class Plane:
         self.config = config
         self._db = Database(config.home)
         self.keys = KeyStore(self._db)
+        self.gate = Gate(self.keys)
         self.registry = Registry(self._db)
+        self.checkpoints = CheckpointLog(self._db)
         self.usage = UsageLog(self._db)
         self.catalogue = SiteCatalogue(config.catalogue_url)
-        self.hub = Hub(config, self.usage, self.catalogue, InstallLog(self._db))
+        self.hub = Hub(config, self.usage, self.catalogue, InstallLog(self._db), self.checkpoints)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -76,19 +83,31 @@ class Plane:
         while True:
             await asyncio.sleep(timers.tick_s)
             self.hub.tick()
+            self._cut_off_revoked()
             if self.usage.pending and time.monotonic() - flushed >= timers.usage_flush_s:
                 flushed = time.monotonic()
                 await asyncio.to_thread(self.usage.flush)
+
+    def _cut_off_revoked(self) -> None:
+        """Keys may be revoked by another process (`pendra identities revoke`), so the file is asked at each tick."""
+        there = {bridge.id[0] for bridge in self.hub.connected()}
+        if there and (revoked := self.registry.revoked(there)):
+            self.hub.cut_off(revoked)
 
     def close(self) -> None:
         self.usage.flush()
         self._db.close()
 
 
+class App(Starlette):
+    def build_middleware_stack(self) -> ASGIApp:
+        return SecureHeaders(super().build_middleware_stack())  # around everything, the replies to crashes included
+
+
 def make_app(config: Config) -> Starlette:
     """The ASGI application; its `Plane` is `app.state.plane`. Raises ConfigError when the home cannot be used."""
     plane = Plane(config)
-    app = Starlette(
+    app = App(
         routes=_routes(plane),
         lifespan=_lifespan,
         exception_handlers={
@@ -116,14 +135,14 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 def _routes(plane: Plane) -> list[BaseRoute]:
-    listings = Listings(plane.keys, plane.hub, plane.catalogue, started=int(time.time()))
+    listings = Listings(plane.gate, plane.hub, plane.catalogue, started=int(time.time()))
     routes: list[BaseRoute] = [
         WebSocketRoute(PATH, GpuSocket(plane.config, plane.registry, plane.hub).serve),
         Route("/healthz", listings.health),
     ]
     for prefix in _PREFIXES:
         for path, kind in _INFERENCE.items():
-            endpoint = Inference(kind, plane.config, plane.keys, plane.hub)
+            endpoint = Inference(kind, plane.config, plane.gate, plane.hub)
             routes.append(Route(prefix + path, endpoint, methods=["POST"]))
         routes += [
             Route(f"{prefix}/models", listings.models),
@@ -131,7 +150,8 @@ def _routes(plane: Plane) -> list[BaseRoute]:
             Route(f"{prefix}/catalogue", listings.catalogue),
             Route(f"{prefix}/private-inference/key", listings.workload_keys),
             *(Route(prefix + path, listings.unserved(does), methods=["POST"]) for path, does in _UNSERVED.items()),
-            *InstallApi(plane.keys, plane.hub, plane.catalogue).routes(prefix),
+            *InstallApi(plane.gate, plane.hub, plane.catalogue).routes(prefix),
+            *IdentityApi(plane.gate, plane.keys, plane.registry, plane.hub).routes(prefix),
         ]
     return routes
 

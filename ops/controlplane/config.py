@@ -46,7 +46,8 @@ class Limits:
     """`body_bytes`: of a request; what is larger than `tasks.blobs.INLINE_BYTES` travels in pieces.
 
     `unread_bytes`: of a reply, waiting for a client that reads too slowly. `outbound_bytes`: of frames, waiting for
-    a bridge that does not read.
+    a bridge that does not read. `body_idle_s`: between two pieces of a request's body; `body_s`: for all of it.
+    `greetings`: connections that have not said who they are yet.
     """
 
     body_bytes: int = MAX_REQUEST_BYTES
@@ -54,6 +55,9 @@ class Limits:
     unread_bytes: int = 8 * MIB
     outbound_bytes: int = 64 * MIB
     ack_every_frames: int = 64
+    body_idle_s: float = 30.0
+    body_s: float = 300.0
+    greetings: int = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The control plane's state on disk: one SQLite file under its home, readable by its owner only.
 
 Tables: `api_keys` (hashes), `workers` (public keys), `usage` (token counts), `installs` (what was asked for and
-became of it). No text of a request or a reply.
+became of it), `checkpoints` (signed heads of the bridges' audit logs). No text of a request or a reply.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from typing import Any
 from tasks.errors import ConfigError
 
 FILE_NAME = "controlplane.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_FROM_VERSION = {  # what an older file lacks, by the version it has
+    1: "ALTER TABLE api_keys ADD COLUMN admin INTEGER NOT NULL DEFAULT 0",
+    2: "ALTER TABLE api_keys ADD COLUMN scope TEXT NOT NULL DEFAULT '{}'",
+}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS api_keys (
     hash TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, created REAL NOT NULL, revoked REAL,
-    admin INTEGER NOT NULL DEFAULT 0
+    admin INTEGER NOT NULL DEFAULT 0, scope TEXT NOT NULL DEFAULT '{}'
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS workers (
     public_key TEXT PRIMARY KEY, worker_id TEXT, name TEXT NOT NULL, status TEXT NOT NULL,
@@ -33,6 +37,10 @@ CREATE TABLE IF NOT EXISTS usage (
 );
 CREATE TABLE IF NOT EXISTS installs (
     id TEXT PRIMARY KEY, created REAL NOT NULL, record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints (
+    public_key TEXT NOT NULL, log TEXT NOT NULL, line INTEGER NOT NULL, record TEXT NOT NULL, received REAL NOT NULL,
+    PRIMARY KEY (public_key, log, line)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS usage_by_key ON usage (key_id, at);
 """
@@ -94,8 +102,8 @@ class Database:
                     f"{self.path} has schema version {version}, this build knows {SCHEMA_VERSION}; "
                     "update pendra-worker or use another home"
                 )
-            if version == 1:
-                self._connection.execute("ALTER TABLE api_keys ADD COLUMN admin INTEGER NOT NULL DEFAULT 0")
+            for older in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+                self._connection.execute(_FROM_VERSION[older])
             self._connection.executescript(_SCHEMA)
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except sqlite3.Error as exc:

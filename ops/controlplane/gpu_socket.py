@@ -14,9 +14,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from bridge.identity import Refusal, generate_nonce
 from bridge.protocol import Challenge, CloseCode, Hello, encode
 from ops.controlplane.config import Config
-from ops.controlplane.handshake import check_hello, close_reason, read_hello
+from ops.controlplane.handshake import PENDING, check_hello, close_reason, read_hello
 from ops.controlplane.hub import Hub
 from ops.controlplane.registry import Registry
+from ops.controlplane.scope import MAX_NAME_CHARS
 from tasks.errors import BadRequestError
 from tasks.logs import event
 
@@ -87,8 +88,12 @@ class GpuSocket:
         self._timers, self._limits = config.timers, config.limits
         self._registry = registry
         self._hub = hub
+        self._greetings = 0
 
     async def serve(self, socket: WebSocket) -> None:
+        if self._greetings >= self._limits.greetings:
+            await socket.close()  # before it is accepted: 403
+            return
         await socket.accept()
         link = SocketLink(socket, self._limits.outbound_bytes)
         writer = asyncio.create_task(link.write(), name="gpu-socket-writer")
@@ -101,7 +106,11 @@ class GpuSocket:
             await writer
 
     async def _converse(self, socket: WebSocket, link: SocketLink) -> None:
-        hello = await self._greet(socket, link)
+        self._greetings += 1
+        try:
+            hello = await self._greet(socket, link)
+        finally:
+            self._greetings -= 1
         if isinstance(hello, Refusal):
             event(log, logging.WARNING, "bridge.refused", code=int(hello.code), reason=hello.reason)
             link.close(hello.code, hello.reason)
@@ -132,7 +141,10 @@ class GpuSocket:
         if isinstance(hello, Refusal):
             return hello
         registration = self._registry.find(hello.public_key)
-        return check_hello(hello, nonce=nonce, registration=registration, now=time.time()) or hello
+        why = check_hello(hello, nonce=nonce, registration=registration, now=time.time())
+        if why is PENDING:
+            self._registry.ask(hello.public_key, hello.worker_id, hello.name[:MAX_NAME_CHARS])
+        return why or hello
 
 
 async def _receive(socket: WebSocket) -> str:

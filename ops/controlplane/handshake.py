@@ -7,6 +7,9 @@ from bridge.protocol import CloseCode, Hello, decode_bridge
 from ops.controlplane.registry import Registration, Status
 from tasks.errors import BadRequestError
 
+PENDING = Refusal(
+    CloseCode.PENDING, "this worker key waits for approval: `pendra identities approve`, or the console"
+)
 REASON_BYTES = 123  # RFC 6455 §5.5: a control frame carries 125 bytes, 2 of them the code
 
 
@@ -22,10 +25,16 @@ def read_hello(text: str) -> Hello | Refusal:
 
 
 def check_hello(hello: Hello, *, nonce: str, registration: Registration | None, now: float) -> Refusal | None:
-    """Why the bridge may not come in, or None. `registration` is what is stored under the key it claims."""
-    known = {registration.public_key} if registration else set()
-    revoked = known if registration and registration.status is Status.REVOKED else set()
-    return refusal(hello, nonce=nonce, known=known, revoked=revoked, now=now)
+    """Why the bridge may not come in, or None. `registration` is what is stored under the key it claims.
+
+    PENDING: it has proved a key that nobody has let in yet.
+    """
+    status = registration.status if registration else Status.PENDING
+    revoked = {hello.public_key} if status is Status.REVOKED else set()
+    why = refusal(hello, nonce=nonce, known={hello.public_key}, revoked=revoked, now=now)
+    if why is None and status is Status.PENDING:
+        return PENDING
+    return why
 
 
 def close_reason(words: str) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 
 from bridge.protocol import (
     Accepted,
+    AuditCheckpoint,
     Blob,
     Cancel,
     Capacity,
@@ -33,6 +34,7 @@ from bridge.protocol import (
     encode,
 )
 from ops.controlplane.bridges import Bridge, Link
+from ops.controlplane.checkpoints import CheckpointLog
 from ops.controlplane.config import Config
 from ops.controlplane.errors import problem_of
 from ops.controlplane.install_log import InstallLog
@@ -65,12 +67,14 @@ class Hub:
         usage: UsageLog,
         catalogue: Container[str],
         installs: InstallLog,
+        checkpoints: CheckpointLog,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._timers, self._limits = config.timers, config.limits
         self._catalogue = catalogue
+        self._checkpoints = checkpoints
         self._clock, self._wall = clock, wall
         self._bridges: dict[BridgeId, Bridge] = {}
         self._affinity: OrderedDict[str, BridgeId] = OrderedDict()
@@ -185,6 +189,15 @@ class Hub:
             bridge.link, bridge.away_since = None, self._clock()
             event(log, logging.WARNING, "bridge.disconnected", worker_id=bridge.worker_id)
 
+    def cut_off(self, public_keys: Container[str]) -> None:
+        """These keys were revoked: their links close now, and what they worked on ends with an error."""
+        for bridge in [bridge for bridge in self._bridges.values() if bridge.id[0] in public_keys]:
+            event(log, logging.WARNING, "bridge.cut_off", worker_id=bridge.worker_id)
+            link, bridge.link = bridge.link, None  # what it still says is not listened to
+            if link is not None:
+                link.close(CloseCode.REVOKED, "this worker key was revoked; give this host a new one")
+            self._forget(bridge, "was cut off (its key was revoked)")
+
     def received(self, bridge: Bridge, link: Link, text: str) -> None:
         """One message of the bridge. Raises BadRequestError when it is no frame."""
         frame = decode(text)
@@ -204,6 +217,8 @@ class Hub:
                 bridge.advertise(frame)
             case Resume():
                 self._resumed(bridge, frame)
+            case AuditCheckpoint():
+                self._checkpoints.keep(bridge.id, frame)
             case _:
                 event(log, logging.WARNING, "frame.unexpected", frame=frame.type, worker_id=bridge.worker_id)
 
@@ -272,11 +287,11 @@ class Hub:
             job.dropped = True
             job.reader.cancel()
 
-    def _forget(self, bridge: Bridge) -> None:
+    def _forget(self, bridge: Bridge, why: str = "went away and did not come back") -> None:
         del self._bridges[bridge.id]
         mine = [job for job in self._intake.jobs.values() if job.bridge == bridge.id]
         for job in mine:
-            self._intake.fail(job, problem_of(_lost("went away and did not come back")))
+            self._intake.fail(job, problem_of(_lost(why)))
         event(log, logging.ERROR, "bridge.lost", worker_id=bridge.worker_id, jobs=len(mine))
 
     def shut_down(self) -> None:

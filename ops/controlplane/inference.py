@@ -13,14 +13,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from ops.controlplane.answers import stream, whole
-from ops.controlplane.auth import authenticate
+from ops.controlplane.auth import Gate, allow
+from ops.controlplane.bodies import Paced, limits_of, read_body
 from ops.controlplane.config import Config
 from ops.controlplane.errors import Problem, problem_of
 from ops.controlplane.hub import Hub
 from ops.controlplane.jobs import Ask, Job, new_request_id
-from ops.controlplane.keystore import KeyStore
 from ops.controlplane.reply import Reply
-from ops.controlplane.requests import in_parts, parse_ask, read_body
+from ops.controlplane.requests import in_parts, parse_ask
 from ops.controlplane.uploads import is_form, read_upload
 from tasks.blobs import INLINE_BYTES
 from tasks.contract import JobKind
@@ -35,10 +35,10 @@ PLACEMENT_HEADER = "x-pendra-placement"
 class Inference:
     """ASGI endpoint for one kind of job."""
 
-    def __init__(self, kind: JobKind, config: Config, keys: KeyStore, hub: Hub) -> None:
+    def __init__(self, kind: JobKind, config: Config, gate: Gate, hub: Hub) -> None:
         self._kind = kind
-        self._limits = config.limits
-        self._keys = keys
+        self._limits = limits_of(kind, config.limits)
+        self._gate = gate
         self._hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,8 +46,10 @@ class Inference:
         headers = Headers(scope=scope)
         reply = Reply(send, new_request_id())
         try:
-            key = authenticate(headers, self._keys)
+            key = self._gate.user(scope)
+            self._gate.spend(key)
             ask = await self._ask(receive, headers, key.hash)
+            allow(key, ask.model)
             job = self._hub.open(reply.request_id, ask, key)
         except PendraError as exc:
             problem = problem_of(exc)
@@ -62,7 +64,7 @@ class Inference:
 
     async def _ask(self, receive: Receive, headers: Headers, secret: str) -> Ask:
         if self._kind is JobKind.TRANSCRIPTION and is_form(headers):
-            return await read_upload(receive, headers)
+            return await read_upload(Paced(receive, self._limits), headers)
         raw = await read_body(receive, headers, self._limits)
         parse = partial(parse_ask, self._kind, raw, headers, secret=secret)
         # a body of megabytes takes a while to parse, and meanwhile no stream would move

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from ops.controlplane.auth import authenticate_admin
+from ops.controlplane.auth import Gate
+from ops.controlplane.bodies import read_object
 from ops.controlplane.catalogue import SiteCatalogue
-from ops.controlplane.config import Limits
 from ops.controlplane.hub import Hub
 from ops.controlplane.install_record import InstallRecord, Stop, Wish
 from ops.controlplane.install_requests import (
@@ -26,17 +26,15 @@ from ops.controlplane.install_requests import (
     uninstall_wish,
 )
 from ops.controlplane.installs import Watcher
-from ops.controlplane.keystore import ApiKey, KeyStore
-from ops.controlplane.requests import parse_object, read_body
+from ops.controlplane.keystore import ApiKey
 from ops.controlplane.sse import COMMENT
 
-_LIMITS = Limits(body_bytes=64 * 1024)
 KEEP_ALIVE_S = 15.0
 
 
 class InstallApi:
-    def __init__(self, keys: KeyStore, hub: Hub, catalogue: SiteCatalogue) -> None:
-        self._keys = keys
+    def __init__(self, gate: Gate, hub: Hub, catalogue: SiteCatalogue) -> None:
+        self._gate = gate
         self._hub = hub
         self._catalogue = catalogue
 
@@ -57,19 +55,19 @@ class InstallApi:
     async def install(self, request: Request) -> Response:
         """202 and what was begun, one entry a bridge."""
         key = self._admin(request)
-        body = read(InstallBody, await _json(request))
+        body = read(InstallBody, await read_object(request))
         return self._begin(key, body, install_wish(body, await self._catalogue.get()))
 
     async def uninstall(self, request: Request) -> Response:
         """202 and what was begun, one entry a bridge."""
         key = self._admin(request)
-        body = read(UninstallBody, await _json(request))
+        body = read(UninstallBody, await read_object(request))
         return self._begin(key, body, uninstall_wish(body, await self._catalogue.get()))
 
     async def cancel(self, request: Request) -> Response:
         """202: it ends when its hosts have stopped."""
         self._admin(request)
-        body = read(CancelBody, await _json(request))
+        body = read(CancelBody, await read_object(request))
         stop = Stop.DISCARD if body.discard else Stop.KEEP
         return JSONResponse(self._view(self._hub.installs.cancel(request.path_params["request_id"], stop)), 202)
 
@@ -131,14 +129,8 @@ class InstallApi:
         return record.view(connected=any(bridge.id == record.bridge for bridge in self._hub.connected()))
 
     def _admin(self, request: Request) -> ApiKey:
-        return authenticate_admin(request.headers, self._keys)
+        return self._gate.admin(request.scope)
 
 
 def _list(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"object": "list", "data": list(rows)}
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    """The body, which may be empty. Raises BadRequestError."""
-    raw = await read_body(request.receive, request.headers, _LIMITS)
-    return parse_object(raw) if raw else {}

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ops.controlplane.db import Database
+from ops.controlplane.scope import Scope
 from ops.local_keys import kept
 
 KEY_PREFIX = "pdr_sk_"
 FIRST_KEY_FILE = "api-key"
 _KEY_BYTES = 32
-_COLUMNS = "id, name, created, revoked, hash, admin"
+_COLUMNS = "id, name, created, revoked, hash, admin, scope"
+_ALL = Scope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,16 @@ class ApiKey:
     revoked: float | None = None
     hash: str = field(default="", repr=False)
     admin: bool = False
+    scope: Scope = _ALL
+
+    def live(self, now: float) -> bool:
+        return self.revoked is None and not self.scope.expired(now)
+
+    def view(self, now: float) -> dict[str, Any]:
+        """For consoles and `pendra keys list`: everything but the hash."""
+        state = "revoked" if self.revoked is not None else "live" if self.live(now) else "expired"
+        about = {"object": "api_key", "id": self.id, "name": self.name, "state": state, "admin": self.admin}
+        return {**about, "created": self.created, "revoked": self.revoked, **self.scope.model_dump(mode="json")}
 
 
 class KeyStore:
@@ -39,31 +53,36 @@ class KeyStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def create(self, name: str, *, admin: bool = False) -> str:
+    def create(self, name: str, *, admin: bool = False, scope: Scope = _ALL) -> str:
         """A new key in plain text, which cannot be read again."""
         plain = new_key()
-        self.add(plain, name, admin=admin)
+        self.add(plain, name, admin=admin, scope=scope)
         return plain
 
-    def add(self, plain: str, name: str, *, admin: bool = False) -> None:
+    def add(self, plain: str, name: str, *, admin: bool = False, scope: Scope = _ALL) -> None:
         """Remember a key that exists already. Idempotent; a revoked key stays revoked, an admin's an admin's."""
         self._db.do(
-            "INSERT INTO api_keys (hash, id, name, created, admin) VALUES (?, ?, ?, ?, ?) "
+            "INSERT INTO api_keys (hash, id, name, created, admin, scope) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (hash) DO UPDATE SET admin = MAX(admin, excluded.admin)",
             hash_of(plain),
             f"key-{secrets.token_hex(6)}",
             name,
             time.time(),
             admin,
+            scope.model_dump_json(),
         )
 
     def find(self, plain: str) -> ApiKey | None:
-        """The live key this is, or None. The lookup is by hash, so its timing says nothing about stored keys."""
-        row = self._db.one(
-            f"SELECT {_COLUMNS} FROM api_keys WHERE hash = ? AND revoked IS NULL",  # noqa: S608  # constant
-            hash_of(plain),
-        )
-        return _key(row) if row else None
+        """The live key this is, or None."""
+        return self.find_hash(hash_of(plain))
+
+    def find_hash(self, key_hash: str) -> ApiKey | None:
+        """The live key with this hash, or None. What is compared are hashes of 256 random bits, in constant time
+        after the index has found one: no timing says anything about a stored key.
+        """
+        row = self._db.one(f"SELECT {_COLUMNS} FROM api_keys WHERE hash = ?", key_hash)  # noqa: S608  # constant
+        key = _key(row) if row else None
+        return key if key and hmac.compare_digest(key.hash, key_hash) and key.live(time.time()) else None
 
     def revoke(self, key_id: str) -> bool:
         """From now on the key is unknown. False when there is no such live key."""
@@ -81,9 +100,9 @@ class KeyStore:
         return [_key(row) for row in rows]
 
 
-def _key(row: tuple[str, str, float, float | None, str, int]) -> ApiKey:
-    key_id, name, created, revoked, key_hash, admin = row
-    return ApiKey(key_id, name, created, revoked, key_hash, admin=bool(admin))
+def _key(row: tuple[Any, ...]) -> ApiKey:
+    key_id, name, created, revoked, key_hash, admin, scope = row
+    return ApiKey(key_id, name, created, revoked, key_hash, bool(admin), Scope.model_validate_json(scope))
 
 
 def new_key() -> str:

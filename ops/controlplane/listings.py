@@ -8,12 +8,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ops.controlplane.auth import authenticate
+from ops.controlplane.auth import Gate
 from ops.controlplane.bridges import served_models
 from ops.controlplane.catalogue import UNREADABLE, SiteCatalogue
 from ops.controlplane.errors import ERROR_CODE_HEADER
 from ops.controlplane.hub import Hub
-from ops.controlplane.keystore import KeyStore
 from tasks.capability import unserved
 from tasks.contract import ModelInfo
 from tasks.errors import BadRequestError, NotFoundError
@@ -22,8 +21,8 @@ MODEL_TYPES = ("chat", "embedding", "rerank", "image", "transcription", "speech"
 
 
 class Listings:
-    def __init__(self, keys: KeyStore, hub: Hub, catalogue: SiteCatalogue, started: int) -> None:
-        self._keys = keys
+    def __init__(self, gate: Gate, hub: Hub, catalogue: SiteCatalogue, started: int) -> None:
+        self._gate = gate
         self._hub = hub
         self._started = started
         self._catalogue = catalogue
@@ -47,19 +46,23 @@ class Listings:
         return JSONResponse({**body, "notice": notice}, headers={ERROR_CODE_HEADER: UNREADABLE})
 
     async def models(self, request: Request) -> Response:
-        authenticate(request.headers, self._keys)
+        key = self._gate.user(request.scope)
         wanted = request.query_params.get("type")
         if wanted is not None and wanted not in MODEL_TYPES:
             raise BadRequestError(f"'type' must be one of {', '.join(MODEL_TYPES)}", param="type")
         served = served_models(self._hub.connected()).values()
-        rows = [self._row(model, workers) for model, workers in served if wanted in (None, model.capability)]
+        rows = [
+            self._row(model, workers)
+            for model, workers in served
+            if wanted in (None, model.capability) and key.scope.covers(model.id)
+        ]
         return JSONResponse({"object": "list", "data": rows})
 
     async def model(self, request: Request) -> Response:
-        authenticate(request.headers, self._keys)
+        key = self._gate.user(request.scope)
         model_id = request.path_params["model_id"]
         found = served_models(self._hub.connected()).get(model_id)
-        if found is None:
+        if found is None or not key.scope.covers(model_id):
             raise NotFoundError(
                 f"no connected worker serves the model '{model_id}'; GET /api/v1/models lists what is served",
                 param="model",
@@ -70,13 +73,13 @@ class Listings:
         """An endpoint for what no backend can do (`does`: in words): it says what the installed models can."""
 
         async def refuse(request: Request) -> Response:
-            authenticate(request.headers, self._keys)
+            self._gate.user(request.scope)
             raise unserved(does, [model for model, _ in served_models(self._hub.connected()).values()])
 
         return refuse
 
     async def workload_keys(self, request: Request) -> Response:
-        authenticate(request.headers, self._keys)
+        self._gate.user(request.scope)
         keys = self._hub.keys()
         if not keys:
             raise NotFoundError(

@@ -1,4 +1,4 @@
-"""From the bytes of a request to an `Ask`. Pure but for `read_body`.
+"""From the bytes of a request to an `Ask`. Pure.
 
 Checked here: that the body is a JSON object and what placement needs of it. What the fields mean is the worker's.
 No error quotes the body.
@@ -14,12 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive
 
-from ops.controlplane.config import Limits
 from ops.controlplane.jobs import Ask
-from tasks.blobs import BODY, INLINE_BYTES, MIB
+from tasks.blobs import BODY, INLINE_BYTES
 from tasks.capability import shows_images
 from tasks.contract import JobKind, Priority
 from tasks.errors import BadRequestError
@@ -40,27 +37,6 @@ _NEEDED: dict[JobKind, tuple[str, ...]] = {
 }
 _STREAMS = (JobKind.CHAT, JobKind.COMPLETION)
 _NEVER_SEALED = (JobKind.COMPLETION, JobKind.SPEECH)
-
-
-async def read_body(receive: Receive, headers: Mapping[str, str], limits: Limits) -> bytes:
-    """The whole body. Raises BadRequestError(`request_too_large`) as soon as that is clear, and ClientDisconnect.
-
-    The server reads and drops what is left, so a client that is still sending gets to see the answer.
-    """
-    declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.body_bytes:
-        raise _too_large(limits)
-    kept = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        kept += message.get("body", b"")
-        if len(kept) > limits.body_bytes:
-            raise _too_large(limits)
-        more = bool(message.get("more_body"))
-    return bytes(kept)
 
 
 def parse_ask(kind: JobKind, raw: bytes, headers: Mapping[str, str], *, secret: str) -> Ask:
@@ -197,14 +173,6 @@ def _affinity(kind: JobKind, model: str, body: dict[str, Any], secret: str) -> s
             break
     text = json.dumps([model, opening], sort_keys=True, separators=(",", ":"))
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-
-
-def _too_large(limits: Limits) -> BadRequestError:
-    return BadRequestError(
-        f"the request body is larger than {limits.body_bytes / MIB:g} MiB, the most a worker can be sent; "
-        "shorten the conversation, or send images and files as URLs",
-        code="request_too_large",
-    )
 
 
 def _json_type(value: Any) -> str:

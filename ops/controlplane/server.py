@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from bridge.protocol import MAX_FRAME_BYTES
 from ops.controlplane.app import Plane, make_app
 from ops.controlplane.config import Config
+from ops.controlplane.http_protocol import TimedProtocol
 from ops.controlplane.keystore import FIRST_KEY_FILE, ensure_api_key
 from tasks.errors import PendraError
 from tasks.logs import event
@@ -90,7 +91,7 @@ def server_for(app: Starlette) -> Server:
     plane: Plane = app.state.plane
     config = uvicorn.Config(
         app,
-        http="h11",  # the other one has no limit for headers, and saves 5 of 27 µs a chunk
+        http=TimedProtocol,  # on h11: httptools has no limit for headers, and saves 5 of 27 µs a chunk
         ws="websockets-sansio",  # the one that uses no deprecated interface of websockets
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_S,

@@ -12,8 +12,9 @@ import pytest
 
 from ops.controlplane import catalogue, ensure_api_key, register_worker
 from ops.controlplane.db import Database
-from ops.controlplane.keystore import KeyStore
+from ops.controlplane.keystore import KeyStore, hash_of
 from ops.controlplane.registry import Registry, Status
+from ops.controlplane.scope import Scope
 from ops.controlplane.usage import Total, UsageLog
 from tasks.contract import Usage
 from tasks.errors import ConfigError
@@ -127,6 +128,24 @@ def test_a_newer_schema(tmp_path: Path) -> None:
         db.do("PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="schema version 99"):
         Database(tmp_path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_file_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    columns = (
+        "hash TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, created REAL NOT NULL, revoked REAL"
+    )
+    admin = ", admin INTEGER NOT NULL DEFAULT 0" if version > 1 else ""
+    with closing(sqlite3.connect(tmp_path / "controlplane.db")) as old:
+        old.execute(f"CREATE TABLE api_keys ({columns}{admin}) WITHOUT ROWID")
+        old.execute("INSERT INTO api_keys (hash, id, name, created) VALUES (?, 'key-1', 'old', 1.0)", [hash_of("p")])
+        old.execute(f"PRAGMA user_version = {version}")
+        old.commit()
+    for _ in range(2):  # once is enough, and twice does no harm
+        with closing(Database(tmp_path)) as db:
+            found = KeyStore(db).find("p")
+            assert found is not None
+            assert (found.name, found.admin, found.scope) == ("old", False, Scope())
 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
