@@ -18,7 +18,7 @@ class Load:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: list[Reply | None] = []
+        self._waiting: list[tuple[Reply | None, CancelToken]] = []
         self._joined = False
         self._stopped = False
         self._over = False
@@ -34,14 +34,14 @@ class Load:
         """
         with self._changed:
             self._joined = True
-            self._waiting.append(reply)
+            self._waiting.append((reply, cancel))
             fraction = self._fraction
         if reply is not None:
             reply.progress("loading", fraction)
         cancel.on_cancel(self._wake)
         with self._changed:
             self._changed.wait_for(lambda: self._over or cancel.cancelled)
-            self._waiting.remove(reply)
+            self._waiting.remove((reply, cancel))
             if cancel.cancelled:
                 raise JobCancelledError("the request was cancelled while its model was loading")
             if self._error is not None and not isinstance(self._error, JobCancelledError):
@@ -51,14 +51,14 @@ class Load:
         """0–1. False: nobody waits any more, give up."""
         with self._changed:
             self._fraction = fraction
-            if self._stopped or (self._joined and not self._waiting):
+            if self._stopped or (self._joined and all(cancel.cancelled for _, cancel in self._waiting)):
                 return False
             told, at = self._told
             now = time.monotonic()
             if fraction - told < _TELL_EVERY and now - at < _TELL_EVERY_S:
                 return True
             self._told = (fraction, now)
-            replies = [reply for reply in self._waiting if reply is not None]
+            replies = [reply for reply, _ in self._waiting if reply is not None]
         for reply in replies:
             reply.progress("loading", fraction)
         return True

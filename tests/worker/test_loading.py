@@ -64,6 +64,16 @@ def test_a_load_goes_on_until_the_last_waiter_left():
     assert not load.progress(0.3)
 
 
+def test_a_cancel_stops_the_load_at_the_very_next_sign():
+    """Before the one who waited has noticed it himself."""
+    load, cancel = Load(), CancelToken()
+    _, served = waiting(load, cancel)
+    assert load.progress(0.2)
+    cancel.cancel()
+    assert not load.progress(0.2)
+    assert isinstance(served.done(), JobCancelledError)
+
+
 def test_a_stopped_load():
     load = Load()
     load.stop()

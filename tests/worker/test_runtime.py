@@ -544,3 +544,39 @@ def test_a_real_model_from_a_cold_store(smollm2, tmp_path):
     assert runtime.loaded() == ()
     with pytest.raises(PendraError):
         runtime.serve(job, RecordingReply(job), CancelToken())
+
+
+class LeavingReply(RecordingReply):
+    """Cancels as soon as the load has got somewhere."""
+
+    def __init__(self, job: Job, cancel: CancelToken) -> None:
+        super().__init__(job)
+        self._cancel = cancel
+
+    def progress(self, stage: str, fraction: float = 0.0) -> bool:
+        told = super().progress(stage, fraction)
+        if fraction > 0:
+            self._cancel.cancel()
+        return told
+
+
+def test_a_real_load_ends_with_the_request_that_wanted_it(smollm2, tmp_path):
+    (tmp_path / smollm2.name).symlink_to(smollm2)
+    model_id = smollm2.stem.lower()
+    settings = load_settings(home=tmp_path, models_dir=tmp_path, worker_id="w", max_concurrent=1, context_length=512)
+    runtime = Runtime(settings, 1, DirectPublisher(), lambda: None)
+    job, cancel = chat(model=model_id, stream=False, max_tokens=1), CancelToken()
+    reply = LeavingReply(job, cancel)
+    with pytest.raises(JobCancelledError):
+        runtime.serve(job, reply, cancel)
+    until(lambda: not runtime._loads)
+    assert runtime.loaded() == ()
+    told = loading(reply)
+    assert told[0] == 0
+    assert 0 < told[-1] < 0.5
+    assert len(told) == 2  # nothing was loaded, and nothing told, after the cancel
+    again = RecordingReply(job)
+    runtime.serve(job, again, CancelToken())
+    assert len(loading(again)) > 5
+    assert again.finished.timing.cold_start
+    runtime.close()
