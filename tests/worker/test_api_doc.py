@@ -12,8 +12,8 @@ from worker.completion.unsupported import _RULES as COMPLETION_REFUSES
 from worker.generate.fields import GenerationFields
 
 DOC = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
-ELSEWHERE = {"model", "response_format", "json_schema", "grammar"}
-"""Read by the control plane, and by `worker.chat.structured`."""
+ELSEWHERE = {"model", "response_format", "json_schema", "grammar", "keep_alive"}
+"""Read by the control plane, by `worker.chat.structured`, and by `worker.keeper`."""
 
 
 def rows(heading: str) -> list[tuple[set[str], str]]:
