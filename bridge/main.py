@@ -33,7 +33,7 @@ from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
 from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
-from tasks import keys, logs, redis_persistence
+from tasks import core_dumps, keys, logs, redis_persistence
 from tasks.celery_app import make_app
 from tasks.contract import InstallProgress, WorkerInfo
 from tasks.errors import ConfigError, PendraError, SealError
@@ -339,6 +339,7 @@ async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
 
 
 def main() -> int:
+    core_dumps.forbid()
     try:
         return run(load_settings())
     except ConfigError as exc:

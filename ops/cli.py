@@ -135,6 +135,9 @@ def _aborted(exc: click.Abort) -> int:
 
 
 def main() -> None:
+    from tasks import core_dumps
+
+    core_dumps.forbid()
     sys.exit(run())
 
 

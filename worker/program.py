@@ -22,7 +22,7 @@ from celery.apps.worker import Worker
 from celery.concurrency import get_implementation
 from celery.utils.nodenames import default_nodename
 
-from tasks import hooks, keys, logs
+from tasks import core_dumps, hooks, keys, logs
 from tasks.errors import ConfigError
 from tasks.settings import Settings, load_settings
 from worker.process import Process, build_process, install
@@ -57,6 +57,7 @@ class Program(Worker):  # type: ignore[misc]  # Celery ships no types
             refuse_other_pools(pool, sys.argv if _on_command_line() else ())
             _refuse_autoscale(autoscale)
             settings = load_settings()
+            core_dumps.forbid()
             logs.configure(settings, "worker")
             self.process = build(settings, concurrency if isinstance(concurrency, int) else None)
         except ConfigError as exc:
