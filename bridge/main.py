@@ -28,6 +28,8 @@ from bridge.fleet import Gone
 from bridge.identity import Identity, sign_hello
 from bridge.install_watch import InstallWatch
 from bridge.lease import Lease, LeaseLostError
+from bridge.metrics.server import MetricsServer
+from bridge.metrics.tally import Tally
 from bridge.parcels import Parcels
 from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
 from bridge.registry import Registry
@@ -62,8 +64,11 @@ class Bridge:
         self.grace_s = settings.grace_seconds
         self.bridge_id = settings.worker_id
         fleet_keys = settings.fleet_keys()
+        self._fleet_keys = tuple(key.id.hex() for key in fleet_keys)
         limits, order = limits_of(settings), settings.backend_order
-        self.session = Session(self.bridge_id, Opener(*fleet_keys), limits=limits, order=order)
+        tally = None if settings.metrics_port is None else Tally()
+        self.session = Session(self.bridge_id, Opener(*fleet_keys), limits=limits, order=order, hooks=tally)
+        self.metrics = metrics_of(settings, self.session, tally)
         self._client = connect_async(settings.redis_url)
         sealer = Sealer(fleet_keys[0])
         self.lease = Lease(self._client, self.bridge_id)
@@ -83,6 +88,8 @@ class Bridge:
         )
         shells = (self._tick(), self.lease.run(), self.relay.run(), self.installs.run(), self._report())
         workers = [asyncio.ensure_future(work) for work in shells]
+        if self.metrics:
+            workers.append(asyncio.ensure_future(self.metrics.run()))
         link = asyncio.ensure_future(self._linked())
         stopped = asyncio.ensure_future(stop.wait())
         try:
@@ -136,7 +143,8 @@ class Bridge:
             await asyncio.sleep(REPORT_S)
             if not self.lease.held.is_set():
                 continue
-            text = self.session.overview(time.monotonic()).model_dump_json()
+            said = self.session.overview(time.monotonic())
+            text = said.model_copy(update={"version": version(), "fleet_keys": self._fleet_keys}).model_dump_json()
             with contextlib.suppress(redis.RedisError, OSError):
                 await self._client.set(keys.overview(self.bridge_id), text, ex=keys.OVERVIEW_TTL_S)
 
@@ -290,6 +298,13 @@ def limits_of(settings: Settings) -> Limits:
         wait_s=settings.max_wait_seconds,
         batch_wait_s=settings.max_wait_batch_seconds,
     )
+
+
+def metrics_of(settings: Settings, session: Session, tally: Tally | None) -> MetricsServer | None:
+    """The port that Prometheus asks, None when it is off."""
+    if settings.metrics_port is None or tally is None:
+        return None
+    return MetricsServer(settings.metrics_host, settings.metrics_port, session, tally, version())
 
 
 def version() -> str:

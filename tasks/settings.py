@@ -27,6 +27,7 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 KeepAlive = Annotated[float, BeforeValidator(keep_alive.seconds)]
 ModelTable = Annotated[dict[str, model_options.ModelOptions], BeforeValidator(model_options.read_table)]
+MaybePort = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(values.optional)]
 MaybeCount = Annotated[Count | None, BeforeValidator(values.optional)]
 
 _COUNT = "a whole number from 1"
@@ -138,6 +139,12 @@ class Settings(BaseSettings):
     )
     catalogue_url: Annotated[str, BeforeValidator(values.catalogue_url)] = _setting(
         "PENDRA_CATALOGUE_URL", "an http(s):// or file:/// URL of a catalogue, or nothing (the one we ship)", ""
+    )
+    metrics_port: MaybePort = _setting(
+        "PENDRA_METRICS_PORT", "a port of this host for the bridge's /metrics (0 = any free one), or nothing (off)"
+    )
+    metrics_host: str = _setting(
+        "PENDRA_METRICS_HOST", "an address of this host", "127.0.0.1", min_length=1, max_length=255
     )
     log_file: Annotated[Folder | None, BeforeValidator(values.optional)] = _setting(
         "PENDRA_LOG_FILE", "a file, or nothing (stderr)"

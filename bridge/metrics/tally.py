@@ -65,10 +65,10 @@ class _Open:
 
 
 class Tally:
-    """Implements `bridge.hooks.Hooks`; event loop only. `served`: whether some worker has (or had) this model."""
+    """Implements `bridge.hooks.Hooks`; event loop only. `served`, set by the owner: does a worker have the model?"""
 
-    def __init__(self, served: Callable[[str], bool]) -> None:
-        self._served = served
+    def __init__(self) -> None:
+        self.served: Callable[[str], bool] = lambda _: False
         self.counts = Counts()
         self._open: dict[str, _Open] = {}
         self._models = Bounded(MOST_MODELS)
@@ -137,7 +137,7 @@ class Tally:
 
     def model(self, name: str) -> str:
         """The label value of a model's name."""
-        return self._models(name)[0] if (name,) in self._models or self._served(name) else OTHER
+        return self._models(name)[0] if (name,) in self._models or self.served(name) else OTHER
 
 
 def _of(part: dict[str, Histogram], model: str, bounds: tuple[float, ...]) -> Histogram:

@@ -258,7 +258,11 @@ class FakeWorker:
         attempt = self.jobs[job_id].attempt
         usage = Usage(prompt_tokens=2, completion_tokens=3)
         self.publish(Finished(job_id=job_id, attempt=attempt, seq=seq, usage=usage))
-        self._scripts.release(job_id, attempt, worker_id=self.id)
+        self.release(job_id)
+
+    def release(self, job_id: str) -> None:
+        """Give the job's slot back."""
+        self._scripts.release(job_id, self.jobs[job_id].attempt, worker_id=self.id)
 
 
 class World:
@@ -296,20 +300,21 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def a_world(redis_url: str, home: Path) -> AsyncIterator[World]:
-    """A fake API and a connected bridge; workers are added by the test."""
+async def a_world(redis_url: str, home: Path, **more: Any) -> AsyncIterator[World]:
+    """A fake API and a connected bridge; workers are added by the test. `more`: settings."""
     seed, key = generate_seed(), FleetKey.generate()
     api = FakeApi(Identity.from_base64(seed).public_key)
     await api.start()
-    settings = load_settings(
-        home=home,
-        worker_id="wrk-test",
-        app_server_ws_url=api.url,
-        gpu_worker_private_key=seed,
-        fleet_key=key.to_base64(),
-        redis_url=redis_url,
-        grace_seconds=0.5,
-    )
+    defaults: dict[str, Any] = {
+        "home": home,
+        "worker_id": "wrk-test",
+        "app_server_ws_url": api.url,
+        "gpu_worker_private_key": seed,
+        "fleet_key": key.to_base64(),
+        "redis_url": redis_url,
+        "grace_seconds": 0.5,
+    }
+    settings = load_settings(**(defaults | more))
     client = redis.Redis.from_url(redis_url)
     world = World(api, settings, client, key)
     try:

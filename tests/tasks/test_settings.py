@@ -132,6 +132,7 @@ def test_preload_takes_commas_or_json(text: str, monkeypatch: pytest.MonkeyPatch
         ("PENDRA_REDIS_URL", "amqp://h", "redis://"),
         ("PENDRA_LOG_LEVEL", "loud", "DEBUG"),
         ("PENDRA_LOG_FORMAT", "xml", "text or json"),
+        ("PENDRA_METRICS_PORT", "65536", "a port"),
         ("PENDRA_MAX_WAITING", "0", "from 1"),
         ("PENDRA_GRACE_SECONDS", "nan", "seconds"),
         ("PENDRA_REFRESH_SECONDS", "0", "above 0"),

@@ -14,11 +14,9 @@ class Counted(Driven):
     """A session whose tally knows the models that its fleet has."""
 
     def __init__(self, *workers: WorkerInfo) -> None:
-        self.tally = Tally(self.serves)
+        self.tally = Tally()
         super().__init__(*workers, hooks=self.tally)
-
-    def serves(self, model: str) -> bool:
-        return self.session.serves(model)
+        self.tally.served = self.session.serves
 
     @property
     def counts(self):
@@ -127,7 +125,8 @@ def test_a_model_keeps_its_name_when_its_worker_is_gone():
 
 def test_models_beyond_the_bound_share_one_name():
     names = [f"m{number}" for number in range(MOST_MODELS + 5)]
-    tally = Tally(lambda _: True)
+    tally = Tally()
+    tally.served = lambda _: True
     assert [tally.model(name) for name in names][-5:] == ["other"] * 5
     assert tally.model("m0") == "m0"
 
@@ -140,7 +139,8 @@ def test_nothing_is_kept_of_a_job_that_ended():
 
 
 def test_installs_are_counted_by_host_and_cause():
-    tally = Tally(lambda _: True)
+    tally = Tally()
+    tally.served = lambda _: True
     tally.install_ended("gpu-1", "")
     tally.install_ended("gpu-1", "disk_full")
     assert tally.counts.installs == {("gpu-1", "ok"): 1, ("gpu-1", "disk_full"): 1}
