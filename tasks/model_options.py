@@ -188,6 +188,8 @@ def _check_together(name: str, options: ModelOptions) -> None:
         raise ValueError(f"{name} has both main_gpu (one GPU takes all) and tensor_split; allowed: one of them")
     if options.tensor_split is not None and not any(options.tensor_split):
         raise ValueError(f"{name}.tensor_split is all zeros; allowed: at least one number above 0")
+    if options.preload and options.keep_alive == 0:
+        raise ValueError(f"{name} has preload and keep_alive 0 (unload at once); allowed: one of them")
     values = options.cache_type_v
     if options.flash_attn is FlashAttention.OFF and values is not None and values.quantised:
         raise ValueError(

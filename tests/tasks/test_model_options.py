@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks import settings_edit
 from tasks.errors import ConfigError
 from tasks.model_options import (
     FlashAttention,
@@ -89,6 +90,7 @@ def test_a_models_own_options_win_over_those_of_all():
         ({"m": {"ctx": 5}}, "m.ctx is no option; allowed: n_gpu_layers, tensor_split"),
         ({"m": 5}, "m is 5; allowed: an object of options"),
         ({"m": {"main_gpu": 0, "tensor_split": [1, 1]}}, "both main_gpu .* and tensor_split"),
+        ({"*": {"keep_alive": 0}, "m": {"preload": True}}, "m has preload and keep_alive 0"),
         ({"*": {"flash_attn": "off"}, "m": {"cache_type_v": "q8_0"}}, "m.cache_type_v is q8_0 with flash_attn off"),
         ({"*": {"preload": True}}, r"\*.preload cannot be set for all models"),
         ([], "not an object"),
@@ -129,3 +131,17 @@ def test_a_bad_time_is_a_config_error(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PENDRA_KEEP_ALIVE", "soon")
     with pytest.raises(ConfigError, match=r'PENDRA_KEEP_ALIVE .* is "soon" .*allowed: seconds, or a duration'):
         load_settings(home=tmp_path, worker_id="w")
+
+
+def test_set_from_the_command_line_it_stands_in_the_file_as_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PENDRA_HOME", str(tmp_path))
+    row = settings_edit.set_value(
+        "PENDRA_MODEL_OPTIONS", '{"m": {"slots": 2, "flash_attn": "off", "lora": ["a.gguf"]}}'
+    )
+    said = {"m": {"flash_attn": "off", "slots": 2, "lora": [{"path": "a.gguf", "scale": 1.0}]}}
+    assert json.loads(row.text) == said
+    assert "  m:\n    flash_attn: 'off'\n    slots: 2\n" in (tmp_path / "config.yaml").read_text()
+    settings = load_settings(home=tmp_path)
+    assert as_plain(settings.model_options) == said
+    (shown,) = (row for row in settings_edit.rows(settings) if row.name == "model_options")
+    assert (shown.value, shown.source) == (said, "file")

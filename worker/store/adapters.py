@@ -19,9 +19,9 @@ def _inside(store: Path, name: str) -> Path:
     path = store / name
     if not path.resolve().is_relative_to(store.resolve()):
         raise WorkerError(
-            f"the adapter {name} lies outside the model store; copy it into {store} and name its path from there",
+            f"the adapter {name} lies outside the model store; copy it into the store and name its path from there",
             code="bad_adapter",
         )
     if not path.is_file():
-        raise WorkerError(f"the adapter {name} is not in {store}; copy it there", code="bad_adapter")
+        raise WorkerError(f"the adapter {name} is not in the model store; copy it there", code="bad_adapter")
     return path

@@ -222,6 +222,7 @@ class Fetch:
             licence=goal.spec.licence,
             installed_at=round(time.time(), 3),
             parts=parts if len(parts) > 1 else (),
+            lora=sidecar.adapters_of(goal.path),
         )
 
     def _failed(self, exc: BaseException) -> None:

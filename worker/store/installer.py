@@ -123,6 +123,7 @@ def _adopt(goal: Target, run: Run) -> Sidecar | None:
         size=size,
         licence=goal.spec.licence,
         installed_at=round(time.time(), 3),
+        lora=sidecar.adapters_of(goal.path),
     )
     atomic_file.write(sidecar.path_of(goal.path), sidecar.dump(made), mode=0o644)
     return made

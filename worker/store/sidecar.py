@@ -51,5 +51,17 @@ def read(gguf: Path) -> Sidecar | None:
         return None
 
 
+class _Adapters(Frozen):
+    lora: tuple[LoraRef, ...] = ()
+
+
+def adapters_of(gguf: Path) -> tuple[LoraRef, ...]:
+    """The adapters that an operator wrote into a sidecar, usable or short, so that a new one keeps them."""
+    try:
+        return _Adapters.model_validate_json(path_of(gguf).read_bytes()).lora
+    except (OSError, ValidationError):
+        return ()
+
+
 def dump(sidecar: Sidecar) -> str:
     return sidecar.model_dump_json(indent=2) + "\n"

@@ -70,6 +70,7 @@ def test_an_install_leaves_the_file_and_its_sidecar_and_nothing_else(origin: Pat
         "size": len(GGUF),
         "licence": "MIT",
         "parts": [],
+        "lora": [],
     }
 
 
