@@ -18,10 +18,12 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from bridge.protocol import PATH
+from ops.controlplane.audit_api import AuditApi
 from ops.controlplane.auth import Gate
 from ops.controlplane.catalogue import SiteCatalogue
 from ops.controlplane.checkpoints import CheckpointLog
 from ops.controlplane.config import Config
+from ops.controlplane.console import console_routes
 from ops.controlplane.db import Database
 from ops.controlplane.errors import Problem, http_body, http_headers, problem_of
 from ops.controlplane.gpu_socket import GpuSocket
@@ -33,6 +35,7 @@ from ops.controlplane.install_log import InstallLog
 from ops.controlplane.jobs import new_request_id
 from ops.controlplane.keystore import KeyStore
 from ops.controlplane.listings import Listings
+from ops.controlplane.live import Live, LiveApi
 from ops.controlplane.registry import Registry
 from ops.controlplane.reply import REQUEST_ID_HEADER
 from ops.controlplane.secure import SecureHeaders
@@ -70,12 +73,14 @@ class Plane:
         self.usage = UsageLog(self._db)
         self.catalogue = SiteCatalogue(config.catalogue_url)
         self.hub = Hub(config, self.usage, self.catalogue, InstallLog(self._db), self.checkpoints)
+        self.live = Live(self.hub)
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick(), name="controlplane-ticks")
             group.create_task(self.catalogue.keep(), name="controlplane-catalogue")
+            group.create_task(self.live.run(), name="controlplane-live")
 
     async def _tick(self) -> None:
         timers = self.config.timers
@@ -139,6 +144,7 @@ def _routes(plane: Plane) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         WebSocketRoute(PATH, GpuSocket(plane.config, plane.registry, plane.hub).serve),
         Route("/healthz", listings.health),
+        *console_routes(),
     ]
     for prefix in _PREFIXES:
         for path, kind in _INFERENCE.items():
@@ -152,6 +158,8 @@ def _routes(plane: Plane) -> list[BaseRoute]:
             *(Route(prefix + path, listings.unserved(does), methods=["POST"]) for path, does in _UNSERVED.items()),
             *InstallApi(plane.gate, plane.hub, plane.catalogue).routes(prefix),
             *IdentityApi(plane.gate, plane.keys, plane.registry, plane.hub).routes(prefix),
+            *AuditApi(plane.gate, plane.checkpoints).routes(prefix),
+            *LiveApi(plane.gate, plane.hub, plane.live).routes(prefix),
         ]
     return routes
 

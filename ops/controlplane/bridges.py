@@ -27,6 +27,7 @@ class Bridge:
     def __init__(self, hello: Hello, link: Link) -> None:
         self.id: BridgeId = (hello.public_key, hello.worker_id)
         self.worker_id = hello.worker_id
+        self.version = hello.version
         self.link: Link | None = link
         self.away_since: float | None = None
         self.workers: tuple[WorkerAdvert, ...] = ()
@@ -34,6 +35,7 @@ class Bridge:
         self.keys: tuple[WorkloadKey, ...] = ()
         self.slots_free = 0
         self.waiting = 0
+        self.tokens_per_second = 0.0
         self.unconfirmed: frozenset[str] = frozenset()
         """Jobs from before the reconnect that the bridge has not said yet it still holds."""
 
@@ -53,6 +55,7 @@ class Bridge:
         elif isinstance(frame, Capacity):
             self.slots_free = max(0, frame.slots_total - frame.slots_busy)
             self.waiting = frame.waiting
+            self.tokens_per_second = frame.tokens_per_second
         else:
             self.keys = frame.keys
 

@@ -50,6 +50,11 @@ class CheckpointLog:
         )
         return [Checkpoint.model_validate_json(row[0]) for row in rows]
 
+    def newest(self, count: int) -> Sequence[Checkpoint]:
+        """Of all logs, what came last first."""
+        rows = self._db.all("SELECT record FROM checkpoints ORDER BY received DESC, line DESC LIMIT ?", count)
+        return [Checkpoint.model_validate_json(row[0]) for row in rows]
+
     def _add(self, sent: Checkpoint) -> None:
         self._db.do(
             "INSERT INTO checkpoints (public_key, log, line, record, received) VALUES (?, ?, ?, ?, ?)",

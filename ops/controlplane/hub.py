@@ -90,6 +90,15 @@ class Hub:
     def open_jobs(self) -> int:
         return len(self._intake.jobs)
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    @property
+    def bridges(self) -> list[Bridge]:
+        """Connected, or away for less than the grace."""
+        return list(self._bridges.values())
+
     def connected(self) -> list[Bridge]:
         return [bridge for bridge in self._bridges.values() if bridge.link is not None]
 

@@ -10,7 +10,8 @@ CONSOLE = "/console"
 _NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _OWN_FILES = (  # no inline script or style, nobody else's files, talks to this API only
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"  # no text ever becomes HTML or a script
 )
 _ALWAYS = {
     "x-content-type-options": "nosniff",
