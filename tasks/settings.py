@@ -120,6 +120,12 @@ class Settings(BaseSettings):
     model_options: ModelTable = _setting(
         "PENDRA_MODEL_OPTIONS", "a JSON object of options for each model id, `*` for all", default_factory=dict
     )
+    labels: Annotated[tuple[str, ...], BeforeValidator(values.labels)] = _setting(
+        "PENDRA_LABELS", f"labels joined by commas, of {values.LABEL_WORDS}", ()
+    )
+    gpu_groups: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(values.gpu_groups)] = _setting(
+        "PENDRA_GPU_GROUPS", "groups of GPUs for one process each, like 0+1,2+3 (numbers or UUIDs)", ()
+    )
     device: Identifier = _setting("PENDRA_DEVICE", _ID, "cpu0", file=False)
     child_id: Annotated[str, Field(max_length=128)] = _setting(
         "PENDRA_CHILD_ID",
@@ -145,6 +151,16 @@ class Settings(BaseSettings):
     )
     metrics_host: str = _setting(
         "PENDRA_METRICS_HOST", "an address of this host", "127.0.0.1", min_length=1, max_length=255
+    )
+    audit: Literal["required", "best-effort", "off"] = _setting(
+        "PENDRA_AUDIT", "required (no line, no service), best-effort or off", "required"
+    )
+    audit_dir: Folder = _setting(
+        "PENDRA_AUDIT_DIR", "a folder", default_factory=lambda data: data.get("home", default_home()) / "audit"
+    )
+    audit_retention_days: MaybeCount = _setting("PENDRA_AUDIT_RETENTION_DAYS", f"{_COUNT}, or nothing (keep all)")
+    audit_checkpoints: Annotated[Folder | None, BeforeValidator(values.optional)] = _setting(
+        "PENDRA_AUDIT_CHECKPOINTS", "a file for a second copy of the signed checkpoints, or nothing"
     )
     log_file: Annotated[Folder | None, BeforeValidator(values.optional)] = _setting(
         "PENDRA_LOG_FILE", "a file, or nothing (stderr)"

@@ -21,6 +21,9 @@ LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 MIN_CONCURRENT, MAX_CONCURRENT = 1, 64
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ID_LONGEST = 100
+_LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+LABEL_WORDS = "up to 63 small letters, digits, `.`, `_` and `-`"
+_GPU = re.compile(r"\d{1,3}|(?:GPU|MIG)-[A-Za-z0-9/-]{4,80}")
 _RATE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmg]?)(?:b|b/s)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -104,6 +107,33 @@ def backend_order(value: Any) -> tuple[str, ...]:
     if set(named) - set(BACKENDS):
         raise ValueError("it names a backend that we do not know")
     return (*named, *(name for name in BACKENDS if name not in named))
+
+
+def labels(value: Any) -> tuple[str, ...]:
+    """Labels joined by commas (or a list), each once, in small letters."""
+    rows = value if isinstance(value, (list, tuple)) else str(value or "").split(",")
+    named = _unique([str(row).strip().lower() for row in rows if str(row).strip()])
+    if not all(_LABEL.fullmatch(name) for name in named):
+        raise ValueError(f"a label is {LABEL_WORDS}")
+    return named
+
+
+def gpu_groups(value: Any) -> tuple[tuple[str, ...], ...]:
+    """`0+1,2+3`, or a list of lists: GPUs by number or UUID, those of a group serve one process. No GPU twice."""
+    rows = value if isinstance(value, (list, tuple)) else str(value or "").split(",")
+    groups = tuple(_gpu_group(row) for row in rows if row and str(row).strip())
+    named = [gpu for group in groups for gpu in group]
+    if len(named) != len(set(named)):
+        raise ValueError("a GPU stands in it twice")
+    return groups
+
+
+def _gpu_group(row: Any) -> tuple[str, ...]:
+    parts = row if isinstance(row, (list, tuple)) else str(row).split("+")
+    group = tuple(str(part).strip() for part in parts)
+    if not group or not all(_GPU.fullmatch(name) for name in group):
+        raise ValueError("a group is GPUs joined by +, each a number or a UUID (GPU-…)")
+    return group
 
 
 def concurrency(value: Any) -> int | None:

@@ -207,6 +207,7 @@ class Process:
             slots_busy=len(self.running),
             models=self.runtime.models(),
             draining=self._draining,
+            labels=settings.labels,
             started_at=self._started_at,
             log=str(settings.log_file) if settings.log_file else None,
             kids=tuple(key.kid for key in workload_keys),
