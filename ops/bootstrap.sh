@@ -9,9 +9,12 @@ need() { missing="$missing $1"; echo "missing: $2" >&2; }
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || need python3.11 "Python 3.11 or newer ($python)"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || need python3-venv "Python's venv module"
-[ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import llama_cpp' 2>/dev/null && have_llama=yes || have_llama=no
+have_llama=no
+if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import llama_cpp' 2>/dev/null; then have_llama=yes; fi
 if [ "$have_llama" = no ]; then
-    command -v cc >/dev/null && command -v c++ >/dev/null || need build-essential "a C and C++ compiler (llama.cpp is compiled once)"
+    if ! command -v cc >/dev/null || ! command -v c++ >/dev/null; then
+        need build-essential "a C and C++ compiler (llama.cpp is compiled once)"
+    fi
     command -v cmake >/dev/null || need cmake "cmake (llama.cpp is compiled once)"
 fi
 if [ -n "$missing" ]; then
