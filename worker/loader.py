@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from tasks.errors import JobCancelledError, WorkerError
@@ -47,6 +48,7 @@ class Loader:
         evicted: Callable[[], None],
         opener: Opener | None = None,
         free: Callable[[Options], int] = free_bytes,
+        rehearse: Callable[[Path], None] | None = None,
     ) -> None:
         self._settings = settings
         self._slots = slots
@@ -54,6 +56,7 @@ class Loader:
         self._residents = residents
         self._evicted = evicted
         self._opener = opener or _open
+        self._rehearse = rehearse or _rehearse
         self._free = free
         self._one = threading.Lock()
         self._closed = False
@@ -92,8 +95,9 @@ class Loader:
         return Plan(min(plan.slots, self._slots), plan.ctx_per_slot)
 
     def _make_room(self, entry: Entry, demand: Demand, options: Options) -> None:
-        """Evict idle models as far as that helps. Raises WorkerError(`out_of_memory`) when busy ones are too big.
+        """Evict idle models as far as that helps, for a model that would load.
 
+        Raises WorkerError: `out_of_memory` when busy ones are too big, or what is wrong with the file.
         Of what an eviction frees, as of all free memory, only our share counts.
         """
         part = share(cpu=options.cpu)
@@ -106,6 +110,8 @@ class Loader:
         if not decision.fits and least <= int(self._free(options) * part) + sum(one.size_bytes for one in ours):
             why = f"{entry.id} does not fit beside the models in use ({busy}); try again when they are idle"
             raise WorkerError(why, code="out_of_memory")
+        if decision.evict:
+            self._rehearse(entry.path)
         for model_id in decision.evict:
             close_model(self._residents.remove(model_id, idle=True), why="evicted")
         if decision.evict:
@@ -119,6 +125,12 @@ def close_model(loaded: Loaded | None, *, why: str = "asked") -> bool:
     loaded.model.close()
     event(_LOG, logging.INFO, "runtime.unloaded", model=loaded.entry.id, why=why)
     return True
+
+
+def _rehearse(path: Path) -> None:
+    from worker.engine.rehearsal import rehearse  # noqa: PLC0415  # llama.cpp loads with the first model
+
+    rehearse(path)
 
 
 def _open(entry: Entry, plan: Plan, options: Options, publisher: StepPublisher, progress: Progress) -> Model:

@@ -325,6 +325,20 @@ def test_a_model_in_use_is_never_evicted(world):
     assert busy.closed == 0
 
 
+def test_nobody_is_evicted_for_a_model_that_would_not_load(world, store, tiny):
+    (store / "damaged.gguf").write_bytes(tiny.read_bytes().replace(b"blk.1.ffn_up", b"blk.1.ffn_uq"))
+    world.serve("a")
+    size = world.runtime._residents.all()[0].size_bytes
+    room = 2 * size + 1000
+    world.free_now = lambda: room - sum(one.size_bytes for one in world.runtime._residents.all())
+    with pytest.raises(WorkerError) as caught:
+        world.serve("damaged")
+    assert caught.value.code == "model_corrupt"
+    assert world.runtime.loaded() == ("a",)
+    world.serve("b")
+    assert world.runtime.loaded() == ("b",)
+
+
 def test_a_model_too_large_for_the_machine_is_told_so_even_when_others_are_in_use(world, store):
     write_tiny_llama(store / "huge.gguf", metadata={"llama.attention.key_length": 2**31})
     world.serve("a")

@@ -142,7 +142,7 @@ class LoadedModel:
 
 def _load(path: Path, spread: Spread, *, mmap: bool, progress: Callable[[float], bool | None] | None) -> Any:
     check_file(path)
-    _init_backend()
+    init_backend()
     stopped = False
 
     def on_progress(fraction: float, _user_data: Any) -> bool:
@@ -167,7 +167,8 @@ def _load(path: Path, spread: Spread, *, mmap: bool, progress: Callable[[float],
     return model
 
 
-def _init_backend() -> None:
+def init_backend() -> None:
+    """Prepare llama.cpp for this process, once. Any thread."""
     global _backend_ready  # noqa: PLW0603  # llama.cpp has one backend registry per process
     with _backend_lock:
         if not _backend_ready:
