@@ -47,3 +47,38 @@ class NoHooks:
     def finished(self, record: JobRecord, end: Finished) -> None: ...
     def ended(self, record: JobRecord, code: str, now: float) -> None: ...
     def install_ended(self, node: str, code: str) -> None: ...
+
+
+class Together:
+    """Several listeners as one."""
+
+    def __init__(self, *hooks: Hooks) -> None:
+        self._hooks = hooks
+
+    def arrived(self, record: JobRecord, now: float) -> None:
+        for one in self._hooks:
+            one.arrived(record, now)
+
+    def began(self, record: JobRecord, now: float) -> None:
+        for one in self._hooks:
+            one.began(record, now)
+
+    def said(self, record: JobRecord, tokens: int, now: float) -> None:
+        for one in self._hooks:
+            one.said(record, tokens, now)
+
+    def lost(self, record: JobRecord, code: str) -> None:
+        for one in self._hooks:
+            one.lost(record, code)
+
+    def finished(self, record: JobRecord, end: Finished) -> None:
+        for one in self._hooks:
+            one.finished(record, end)
+
+    def ended(self, record: JobRecord, code: str, now: float) -> None:
+        for one in self._hooks:
+            one.ended(record, code, now)
+
+    def install_ended(self, node: str, code: str) -> None:
+        for one in self._hooks:
+            one.install_ended(node, code)

@@ -13,25 +13,32 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 import redis
 
+from bridge import problems
 from bridge.admission import Limits
+from bridge.audit_chain import Checkpoint
+from bridge.audit_files import DAY_S
+from bridge.audit_log import AuditLog
+from bridge.auditor import Auditor
 from bridge.backoff import Fatal
 from bridge.blob_store import ReplyReader
 from bridge.client import Link
 from bridge.dispatch import Dispatcher
 from bridge.effects import DropLink, Effect, Heal, Send, SendReply
 from bridge.fleet import Gone
+from bridge.hooks import Hooks, Together
 from bridge.identity import Identity, sign_hello
 from bridge.install_watch import InstallWatch
 from bridge.lease import Lease, LeaseLostError
 from bridge.metrics.server import MetricsServer
 from bridge.metrics.tally import Tally
 from bridge.parcels import Parcels
-from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
+from bridge.protocol import ApiFrame, AuditCheckpoint, Challenge, Hello, Welcome, encode
 from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
@@ -67,7 +74,16 @@ class Bridge:
         self._fleet_keys = tuple(key.id.hex() for key in fleet_keys)
         limits, order = limits_of(settings), settings.backend_order
         tally = None if settings.metrics_port is None else Tally()
-        self.session = Session(self.bridge_id, Opener(*fleet_keys), limits=limits, order=order, hooks=tally)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.audit = audit_of(settings, identity, self._checkpoint)
+        self.session = Session(
+            self.bridge_id,
+            Opener(*fleet_keys),
+            limits=limits,
+            order=order,
+            hooks=self._hooks(tally),
+            veto=self._veto,
+        )
         self.metrics = metrics_of(settings, self.session, tally)
         self._client = connect_async(settings.redis_url)
         sealer = Sealer(fleet_keys[0])
@@ -83,6 +99,9 @@ class Bridge:
 
     async def run(self, stop: asyncio.Event) -> Fatal | None:
         """Until `stop` is set (then finish within the grace), or the link fails for good."""
+        self._loop = asyncio.get_running_loop()
+        if self.audit:
+            self.audit.start()
         await asyncio.gather(
             self.dispatcher.warm_up(), asyncio.to_thread(redis_persistence.warn, self._settings.redis_url)
         )
@@ -99,6 +118,8 @@ class Bridge:
                     worker.result()
             if link.done():
                 await self.lease.confirm()
+                if link.result().final:
+                    await self._end()
                 return link.result()
             await self._finish()
             return None
@@ -154,7 +175,12 @@ class Bridge:
         deadline = time.monotonic() + self.grace_s
         while self._busy_before(deadline):  # noqa: ASYNC110  # a sans-I/O session sets no events
             await asyncio.sleep(TICK_S)
+        await self._end()
+
+    async def _end(self) -> None:
+        """End the open jobs, on the workers too."""
         self.apply(self.session.shutdown(time.monotonic()))
+        await self._close_audit()  # now, so that the last checkpoint still reaches the API
         try:
             await asyncio.wait_for(asyncio.gather(self.link.flushed(), self.dispatcher.settle()), 2.0)
         except TimeoutError:
@@ -165,11 +191,38 @@ class Bridge:
 
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         await _cancelled(*tasks)
+        await self._close_audit()
         self.parcels.stop()
         await self.dispatcher.close()
         with contextlib.suppress(redis.RedisError, OSError):
             await self.lease.give_back()
         await self._client.aclose()
+
+    # ---------------------------------------------------------------- audit
+
+    def _hooks(self, tally: Tally | None) -> Hooks:
+        auditor = Auditor(self.audit.put, self._sha256_of) if self.audit else None
+        return Together(*(one for one in (tally, auditor) if one))
+
+    def _sha256_of(self, worker_id: str, model: str) -> str | None:
+        return self.session.sha256_of(worker_id, model)  # which is made after the hooks
+
+    def _veto(self) -> PendraError | None:
+        failing = self.audit is not None and self.audit.failing
+        return problems.NO_AUDIT if failing and self._settings.audit == "required" else None
+
+    def _checkpoint(self, checkpoint: Checkpoint) -> None:
+        """On the audit log's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is over: the next start signs again
+            if self._loop:
+                self._loop.call_soon_threadsafe(self._send_checkpoint, checkpoint)
+
+    def _send_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.send_piece(encode(AuditCheckpoint.model_validate(checkpoint.model_dump())))
+
+    async def _close_audit(self) -> None:
+        if self.audit:
+            await asyncio.to_thread(self.audit.close)
 
     # ---------------------------------------------------------------- what the session wants
 
@@ -200,6 +253,8 @@ class Bridge:
 
     def welcomed(self, welcome: Welcome) -> None:
         self.apply(self.session.welcomed(welcome, time.monotonic()))
+        if self.audit and self.audit.newest:
+            self._send_checkpoint(self.audit.newest)
 
     def frame(self, frame: ApiFrame) -> None:
         self.apply(self.session.frame(frame, time.monotonic()))
@@ -288,6 +343,20 @@ class Bridge:
 
     def enqueue_failed(self, job_id: str, attempt: int) -> None:
         self.apply(self.session.enqueue_failed(job_id, attempt, time.monotonic()))
+
+
+def audit_of(settings: Settings, identity: Identity, told: Callable[[Checkpoint], None]) -> AuditLog | None:
+    """This bridge's audit log, not started yet; None when it is off."""
+    if settings.audit == "off":
+        return None
+    days = settings.audit_retention_days
+    return AuditLog(
+        settings.audit_dir / settings.worker_id,
+        identity,
+        retention_s=None if days is None else days * DAY_S,
+        copy=settings.audit_checkpoints,
+        told=told,
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

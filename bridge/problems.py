@@ -9,6 +9,11 @@ DRAINING = UnavailableError("this bridge is draining and takes no new jobs", cod
 STOPPING = UnavailableError("the bridge was stopped while it held this request; send it again", code="draining")
 NO_WORKER = UnavailableError("every worker that could run this request went away; try again later")
 NO_REDIS = UnavailableError("the job queue (Redis) does not answer; try again later", code="redis_unavailable")
+NO_AUDIT = UnavailableError(
+    "requests cannot be written down in the audit log at the moment, so none is taken; try again later",
+    code="audit_unavailable",
+    retry_after=5.0,
+)
 UPLOADS_FULL = BusyError("too many files are on their way to the workers; try again later", retry_after=2.0)
 UPLOAD_STALLED = WorkerError("the request's file did not arrive in full; send it again", code="blob_lost")
 REPLY_LOST = WorkerError("the reply was lost between worker and bridge; send the request again", code="blob_lost")

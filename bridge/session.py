@@ -63,7 +63,8 @@ MAX_REFUSALS = round(REDIS_GRACE_S / REFUSED_RETRY_S)
 class Session:
     """One bridge. `bridge_id` names its channel and stream; `wall` is the clock that deadlines are in.
 
-    `order`: backends, the preferred first. `hooks` hear what becomes of jobs.
+    `order`: backends, the preferred first. `hooks` hear what becomes of jobs. `veto`: why no new
+    job may be taken at the moment, None when nothing outside the session stands against it.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Session:
         order: tuple[str, ...] = BACKENDS,
         wall: Callable[[], float] = time.time,
         hooks: Hooks | None = None,
+        veto: Callable[[], PendraError | None] = lambda: None,
     ) -> None:
         self._ledger = Ledger(bridge_id, wall, hooks)
         self._ledger.fleet.order = order
@@ -85,6 +87,7 @@ class Session:
         self._installs = Installs(self._ledger)
         self._uploads = Uploads(self._ledger)
         self._limits = limits
+        self._veto = veto
         self._draining = False
 
     @property
@@ -104,6 +107,12 @@ class Session:
             draining=self._draining,
             installs=len(self._installs.running),
         )
+
+    def sha256_of(self, worker_id: str, model: str) -> str | None:
+        """Of the file that this worker runs the model from, as far as its store knows."""
+        view = self._ledger.fleet.get(worker_id)
+        row = view.rows.get(model) if view else None
+        return row.sha256 if row else None
 
     def serves(self, model: str) -> bool:
         """Whether some worker of the fleet has it now."""
@@ -385,7 +394,7 @@ class Session:
             return problems.DRAINING
         if self._watch.redis_gone_for(now) > REDIS_GRACE_S:
             return problems.NO_REDIS
-        return self._uploads.objection(frame)
+        return self._veto() or self._uploads.objection(frame)
 
     def _refusal(self, frame: JobFrame, need: Need, ahead: Ahead) -> PendraError | None:
         """Why the fleet could not run it, or not soon enough."""

@@ -21,6 +21,7 @@ from worker.backends.external.discovery import all_off
 from worker.children import ChildSpec
 from worker.private import keys as workload_keys
 
+BRIDGE_KEY_FILE = "bridge-key"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # listened on → what this machine dials
 
 
@@ -79,7 +80,7 @@ def whole_stack(
     shares = devices.plan(devices.probe(), workers)
     server = embedded_redis.prepare(settings.home) if own_redis else None
     node = node_of(settings, server.url if server else settings.redis_url)
-    seed = kept(settings.home / "bridge-key", generate_seed)
+    seed = kept(settings.home / BRIDGE_KEY_FILE, generate_seed)
     register_worker(settings.home, Identity.from_base64(seed).public_key, settings.worker_name)
     parts: list[ChildSpec] = []
     if server:
