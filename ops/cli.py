@@ -51,6 +51,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("ops.commands.demo:command", "Start the stack, stream one answer, stop."),
     "status": Entry("ops.commands.status:command", "Show what runs on this machine."),
     "drain": Entry("ops.commands.drain:command", "Take a worker out of service; its requests go on elsewhere."),
+    "top": Entry("ops.commands.top:command", "Watch workers, slots, models and the queue, live."),
     "jobs": Entry("ops.commands.jobs:command", "Show the open requests and where they run."),
     "backends": Entry("ops.commands.backends:command", "Show the Ollama, vLLM, LM Studio and Speaches found."),
     "fleet": Entry("ops.commands.fleet:command", "Make a token that lets another host join this host's fleet."),
