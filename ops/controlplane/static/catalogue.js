@@ -85,7 +85,7 @@ function offer(model) {
     h(
       "div",
       { class: "row" },
-      h("button", { type: "button", class: "main", id: `install-${model.id}`, "aria-label": `Install ${model.id}`, onclick: () => ask("install", model.id) }, "Install"),
+      h("button", { type: "button", id: `install-${model.id}`, "aria-label": `Install ${model.id}`, onclick: () => ask("install", model.id) }, "Install"),
       served ? removeButton(model.id, `offer-${model.id}`) : null,
     ),
   );
@@ -116,10 +116,17 @@ function ask(action, id) {
   $("i-force").checked = false;
   $("i-error").textContent = "";
   fill($("i-variant"), (model?.variants ?? []).map((one) => h("option", {}, one.quantisation)));
-  const whole = hosts.length > 1 ? [h("option", { value: "" }, EVERYWHERE)] : [];
-  fill($("i-host"), [...whole, ...hosts.map((host) => h("option", { value: host }, host))]);
+  const able = installing ? hosts : holders(id);
+  const whole = able.length > 1 ? [h("option", { value: "" }, EVERYWHERE)] : [];
+  fill($("i-host"), [...whole, ...able.map((host) => h("option", { value: host }, host))]);
   offerBackends();
   $("install-dialog").showModal();
+}
+
+/** Hosts that have the model; all of them where nobody says so. */
+function holders(id) {
+  const found = state.fleet.workers.filter((one) => one.models.includes(id)).map((one) => one.node);
+  return found.length ? [...new Set(found)].sort() : state.fleet.hosts;
 }
 
 function offerBackends() {

@@ -34,9 +34,14 @@ export const chip = (text, kind = "") => h("span", { class: `chip ${kind}`.trim(
 /** The row of an empty table, or the reason why nothing is there. */
 export const emptyRow = (columns, ...words) => h("tr", { class: "empty" }, h("td", { colspan: columns }, ...words));
 
-/** Says something to everybody, screen readers included. `kind`: "" or "bad". */
+const NOTICE_MS = 8000;
+let fading = 0;
+
+/** Says something to everybody, screen readers included. `kind`: "" (goes by itself) or "bad" (stays). */
 export function announce(text, kind = "") {
   const place = $("notice");
+  clearTimeout(fading);
+  if (!kind) fading = setTimeout(() => place.replaceChildren(), NOTICE_MS);
   fill(place, [
     h("span", {}, text),
     h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => place.replaceChildren() }, "✕"),

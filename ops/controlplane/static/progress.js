@@ -50,10 +50,17 @@ function item(install) {
       chip(running ? stage(install) : install.state, KINDS[install.state] ?? "full"),
       running && !install.cancelling ? cancelButton(install) : null,
     ),
-    running ? h("progress", { max: 1, value: install.fraction, "aria-label": `${doing} ${install.model}: ${percent(install.fraction)}` }) : null,
+    running ? bar(install, doing) : null,
     ...(running ? install.hosts.map(host) : []),
     install.error ? h("p", { class: "error" }, `${install.error.message} (${install.error.code})`) : null,
   );
+}
+
+/** Without a value it says "under way": nobody knows how much there is to come. */
+function bar(install, doing) {
+  const sized = install.hosts.some((one) => one.total);
+  const label = `${doing} ${install.model}${sized ? `: ${percent(install.fraction)}` : ""}`;
+  return h("progress", { max: 1, value: sized ? install.fraction : null, "aria-label": label });
 }
 
 function stage(install) {
@@ -64,7 +71,7 @@ function stage(install) {
 function host(one) {
   const facts = [
     one.stage,
-    one.total ? `${bytes(one.done)} of ${bytes(one.total)}` : "",
+    one.total ? `${bytes(one.done)} of ${bytes(one.total)}` : one.done ? bytes(one.done) : "",
     one.rate ? `${bytes(one.rate)}/s` : "",
     one.eta ? `${span(one.eta)} left` : "",
   ].filter(Boolean);
