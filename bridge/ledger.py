@@ -279,6 +279,7 @@ class Ledger:
             created=frame.created,
             bridge_id=self.bridge_id,
             deadline=frame.deadline,
+            labels=frame.labels,
             blobs=frame.laid,
             first_seq=record.next_seq,
             resume=_resume(record) if record.streamed else None,

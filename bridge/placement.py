@@ -116,8 +116,11 @@ def refusal(need: Need, fleet: Fleet) -> PendraError | None:
         return unable
     if not _any_holds(need.kids, serving):
         return _no_key("no connected worker holds")
+    if need.labels and not any(need.labels.issubset(v.info.labels) and need.model in v.installed for v in serving):
+        words = f"no worker with the labels {', '.join(sorted(need.labels))} serves '{need.model}'"
+        return UnavailableError(words, code="no_labelled_worker")
     if not eligible(need, fleet):
-        return UnavailableError(f"every worker that could run '{need.model}' is draining or lacks a required label")
+        return UnavailableError(f"every worker that could run '{need.model}' is draining")
     return None
 
 
@@ -144,6 +147,9 @@ def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
         return unable
     if not _any_holds(need.kids, [view]):
         return _no_key(f"the pinned worker '{pin}' does not hold")
+    if not need.labels.issubset(view.info.labels):
+        words = f"the pinned worker '{pin}' lacks a label that this API key demands"
+        return UnavailableError(words, code="no_labelled_worker")
     if view.draining:
         return UnavailableError(f"the pinned worker '{pin}' is draining and takes no new jobs", code="draining")
     return None

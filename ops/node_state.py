@@ -47,9 +47,10 @@ class NodeState(BaseModel):
 
 
 class Process(BaseModel):
-    """One row of `pendra status`. Models and slots are None or empty for what serves none."""
+    """One row of `pendra status`. Models and slots are None or empty for what serves none. `node` None: this one."""
 
     role: str
+    node: str | None = None
     pid: int | None
     worker_id: str | None = None
     device: str | None = None
@@ -127,15 +128,15 @@ def live_workers(client: redis.Redis) -> dict[str, WorkerInfo]:
 
 
 def assemble(state: NodeState | None, workers: Mapping[str, WorkerInfo], node: str, redis_url: str) -> Status:
-    """Parts first, each with its heartbeat; then live workers of this node (of the whole fleet when nothing runs
-    here) that are no part of ours. Pure."""
+    """Parts first, each with its heartbeat; then the fleet's other live workers, this node's first. Pure."""
     parts = state.parts if state else ()
     ours = {part.worker_id for part in parts}
     rows = [_row_of_part(part, workers.get(part.worker_id or "")) for part in parts]
+    here = state.node if state else node
     others = [info for info in workers.values() if info.worker_id not in ours]
-    rows += [_row_of_worker(info) for info in others if state is None or info.node == state.node]
+    rows += [_row_of_worker(info, here) for info in sorted(others, key=lambda one: (one.node != here, one.worker_id))]
     return Status(
-        node=state.node if state else node,
+        node=here,
         redis_url=mask(state.redis_url if state else redis_url),
         api_url=state.api_url if state else None,
         processes=tuple(rows),
@@ -160,9 +161,10 @@ def _row_of_part(part: Part, info: WorkerInfo | None) -> Process:
     return row.model_copy(update=served | {"slots_busy": info.slots_busy, "slots_total": info.slots_total})
 
 
-def _row_of_worker(info: WorkerInfo) -> Process:
+def _row_of_worker(info: WorkerInfo, here: str) -> Process:
     return Process(
         role=info.role,
+        node=None if info.node == here else info.node,
         pid=info.pid,
         worker_id=info.worker_id,
         device=info.device,

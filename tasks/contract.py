@@ -67,7 +67,7 @@ class Job(Frozen):
     `pendra_encrypted`. Times are seconds since the epoch. `first_seq` is the seq of the first event this attempt
     publishes (0 unless an earlier attempt already delivered something). `blobs` name what did not fit; the worker
     fetches them before it serves: the part `body` becomes the body, all others are found in `parts`. `private`: the
-    body, wherever it is, is an envelope.
+    body, wherever it is, is an envelope. `labels`: a worker without one of these must not run it.
     """
 
     v: int = CONTRACT_VERSION
@@ -83,6 +83,7 @@ class Job(Frozen):
     first_seq: int = 0
     resume: Resume | None = Field(default=None, repr=False)
     private: bool = False
+    labels: tuple[str, ...] = ()
     blobs: tuple[BlobRef, ...] = ()
     parts: dict[str, bytes] = Field(default_factory=dict, repr=False, exclude=True)
 

@@ -101,6 +101,7 @@ class Process:
             self.runtime,
             self.running,
             self._keyring,
+            settings.labels,
         )
         self.heartbeat = Heartbeat(self._client, self.info, self.running.keys, self.publisher.resend)
         self._control = Control(

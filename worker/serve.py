@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 import redis
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from tasks import keys
 from tasks.contract import Job
-from tasks.errors import PendraError, SealError, WorkerError
+from tasks.errors import PendraError, SealError, UnavailableError, WorkerError
 from tasks.logs import event, where
 from tasks.redis_client import retryable
 from tasks.scripts import Claim, WorkerScripts
@@ -53,6 +54,7 @@ class Server:
         runtime: JobServer,
         running: Running,
         keyring: Keyring,
+        labels: Iterable[str] = (),
     ) -> None:
         self._client = client
         self._scripts = WorkerScripts(client)
@@ -61,6 +63,7 @@ class Server:
         self._publisher = publisher
         self._runtime = runtime
         self._running = running
+        self._labels = frozenset(labels)
         self._parts = Parts(client, opener)
         self._private = PrivateJobs(client, keyring)
 
@@ -130,6 +133,8 @@ class Server:
         return "answered"
 
     def _hand_on(self, job: Job, reply: JobReply, token: CancelToken) -> None:
+        if not self._labels.issuperset(job.labels):  # started anew with other labels while it was on its way
+            raise UnavailableError("the worker lacks a label that this request demands", code="no_labelled_worker")
         if reply.private:
             opened, sealed_reply = self._private.open(job, reply)
             self._runtime.serve(opened, sealed_reply, token)

@@ -25,9 +25,19 @@ def command() -> None:
 @click.option("--models", metavar="IDS", help="It may use only these: ids or patterns like 'qwen3:*', with commas.")
 @click.option("--rate", type=float, metavar="N", help="Requests a minute, at most.")
 @click.option("--expires", metavar="WHEN", help="After a span (90d, 12h) or at a date (2027-01-31) it is void.")
+@click.option(
+    "--only-on", multiple=True, metavar="LABEL", help="Only on workers with this label (PENDRA_LABELS); repeatable."
+)
 @click.option("--label", "labels", multiple=True, help="A note for people and bills; may be given several times.")
 def create(
-    name: str, *, admin: bool, models: str | None, rate: float | None, expires: str | None, labels: tuple[str, ...]
+    name: str,
+    *,
+    admin: bool,
+    models: str | None,
+    rate: float | None,
+    expires: str | None,
+    only_on: tuple[str, ...],
+    labels: tuple[str, ...],
 ) -> None:
     """Make an API key called NAME and print it. Only its hash is kept: it cannot be shown again."""
     from ops.controlplane.scope import expiry, new_key_of
@@ -40,6 +50,7 @@ def create(
             "rate": rate,
             "expires": expiry(expires, time.time()) if expires else None,
             "labels": labels,
+            "only_on": only_on,
         }
     )
     with _store() as store:
@@ -148,6 +159,7 @@ def _limits(key: ApiKey) -> str:
     parts += [f"{scope.rate:g}/min"] if scope.rate is not None else []
     if scope.expires is not None:
         parts.append("until " + time.strftime("%Y-%m-%d %H:%M", time.localtime(scope.expires)))
+    parts += [f"only on {', '.join(scope.only_on)}"] if scope.only_on else []
     return f"  ({'; '.join([*parts, *scope.labels])})" if parts or scope.labels else ""
 
 

@@ -20,7 +20,10 @@ _PLAIN_WIDTH = 160  # where it is no terminal: a pipe has room
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="State folder [default: ~/.pendra].")
 def command(*, as_json: bool, home: Path | None) -> None:
-    """Show the parts of this node: processes, devices, models, slots, logs. Exit status 3 when nothing runs."""
+    """Show this node's processes, devices, models, slots and logs, and the fleet's other workers.
+
+    Exit status 3 when nothing runs.
+    """
     status, note = look(home)
     if note:
         click.echo(note, err=True)
@@ -52,17 +55,24 @@ def look(home: Path | None) -> tuple[Status, str]:
     return assemble(state, workers, settings.worker_id, url), note if state else ""
 
 
+def serves(status: Status) -> bool:
+    """Whether a worker of this node holds its lease, which only a process that talks to Redis does. Pure."""
+    return any(one.node is None and one.slots_total is not None for one in status.processes)
+
+
 def _print_table(status: Status) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
-    folders = sorted({str(Path(process.log).parent) for process in status.processes if process.log})
+    folders = sorted(
+        {str(Path(process.log).parent) for process in status.processes if process.log and not process.node}
+    )
     for name, value in (("node", status.node), ("API", status.api_url), ("Redis", status.redis_url)):
         console.print(f"{name:<6} {value or 'none here'}", highlight=False, soft_wrap=True)
     console.print(f"logs   {', '.join(folders)}", highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("role", "process", "worker", "device", "slots", "models", "log"):
+    for title in ("role", "process", "worker", "device", "slots", "models", "log or host"):
         table.add_column(title, overflow="fold")
     for process in status.processes:
         table.add_row(*_cells(process))
@@ -73,4 +83,5 @@ def _cells(process: Process) -> tuple[str, ...]:
     slots = "" if process.slots_total is None else f"{process.slots_busy}/{process.slots_total}"
     pid = "down" if process.pid is None else str(process.pid)
     where = (process.role, pid, process.worker_id or "", process.device or "", slots)
-    return (*where, ", ".join(process.models), Path(process.log).name if process.log else "")
+    log = Path(process.log).name if process.log else ""
+    return (*where, ", ".join(process.models), f"on {process.node}" if process.node else log)

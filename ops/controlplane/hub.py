@@ -121,6 +121,7 @@ class Hub:
             views,
             pin=ask.pin,
             kids=ask.kids,
+            labels=ask.labels,
             preferred=preferred,
             catalogue=self._catalogue,
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 
 from starlette.datastructures import Headers
@@ -50,6 +51,7 @@ class Inference:
             self._gate.spend(key)
             ask = await self._ask(receive, headers, key.hash)
             allow(key, ask.model)
+            ask = replace(ask, labels=key.scope.only_on)
             job = self._hub.open(reply.request_id, ask, key)
         except PendraError as exc:
             problem = problem_of(exc)

@@ -19,7 +19,8 @@ from tasks.contract import JobKind, Priority, Usage
 class Ask:
     """What a client wants, read and checked as far as placement needs it. `body` goes to the worker untouched.
 
-    `kids`: the workload keys that a sealed body was sealed to. `parts` travel in pieces; a body that does is the part
+    `kids`: the workload keys that a sealed body was sealed to. `labels`: what a worker must carry, all of them; they
+    come from the API key, never from the request. `parts` travel in pieces; a body that does is the part
     `body`, and `body` then only says what a bridge must know.
     """
 
@@ -31,6 +32,7 @@ class Ask:
     affinity: str | None = None
     sealed: bool = False
     kids: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     priority: Priority = Priority.INTERACTIVE
     parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -139,6 +141,7 @@ class Job:
             pin=ask.pin,
             affinity=ask.affinity,
             kids=ask.kids,
+            labels=ask.labels,
             blobs=tuple(ask.parts),
         )
 

@@ -28,6 +28,13 @@ class BridgeView:
         """Whether one of its workers holds one of these workload keys."""
         return any(kid in kids for worker in self.workers for kid in worker.kids)
 
+    def carries(self, model: str, labels: tuple[str, ...], pin: str | None = None) -> bool:
+        """Whether one of its workers (the pinned one) has the model and all of these labels."""
+        return any(
+            model in worker.models and set(labels) <= set(worker.labels) and pin in {None, worker.id}
+            for worker in self.workers
+        )
+
     def worker(self, worker_id: str) -> WorkerAdvert | None:
         return next((worker for worker in self.workers if worker.id == worker_id), None)
 
@@ -39,13 +46,14 @@ def place(
     *,
     pin: str | None = None,
     kids: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (),
     preferred: BridgeId | None = None,
     catalogue: Container[str] = (),
 ) -> BridgeId:
     """The bridge to send the request to. `preferred` had the same conversation last; a full one is not worth it.
 
-    Raises UnavailableError (nobody there, or nobody who holds one of the keys `kids`), NotFoundError (model or pinned
-    worker), BadRequestError (the model is for something else).
+    Raises UnavailableError (nobody there, or nobody who holds one of `kids` or carries all `labels`), NotFoundError
+    (model or pinned worker), BadRequestError (the model is for something else).
     """
     if not any(bridge.workers for bridge in bridges):
         raise UnavailableError(
@@ -61,6 +69,13 @@ def place(
         raise UnavailableError(
             "no connected worker holds a key this request was encrypted to; fetch the key again and retry",
             code="no_private_inference_worker",
+        )
+    if labels and not (able := [bridge for bridge in able if bridge.carries(model, labels, pin)]):
+        raise UnavailableError(
+            f"this API key's requests run on workers labelled {', '.join(labels)} only, and no such worker "
+            f"{'is pinned here' if pin else 'that serves the model is connected'}",
+            code="no_labelled_worker",
+            retry_after=None if pin else RETRY_NO_WORKER_S,
         )
     return min(able, key=lambda b: (b.free <= 0, b.id != preferred, b.waiting, -b.free, b.id)).id
 

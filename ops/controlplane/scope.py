@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
+from tasks import settings_values
 from tasks.contract import Frozen
 from tasks.errors import BadRequestError
 
@@ -21,13 +22,20 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 class Scope(Frozen):
     """`models`: ids or patterns (`qwen3:*`), none = all. `rate`: requests a minute. `expires`: seconds since 1970.
 
-    `labels` are for people and bills; nothing here reads them.
+    `labels` are for people and bills; nothing here reads them. `only_on`: its requests run on workers that carry all
+    of these labels (`PENDRA_LABELS`) and nowhere else.
     """
 
     models: tuple[Text, ...] = Field(default=(), max_length=100)
     rate: float | None = Field(default=None, gt=0, le=1_000_000, allow_inf_nan=False)
     expires: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     labels: tuple[Text, ...] = Field(default=(), max_length=20)
+    only_on: tuple[str, ...] = Field(default=(), max_length=20)
+
+    @field_validator("only_on", mode="before")
+    @classmethod
+    def _worker_labels(cls, value: object) -> tuple[str, ...]:
+        return settings_values.labels(value)
 
     def covers(self, model: str) -> bool:
         return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
@@ -51,7 +59,7 @@ class NewKey(Scope):
 
     @property
     def scope(self) -> Scope:
-        return Scope(models=self.models, rate=self.rate, expires=self.expires, labels=self.labels)
+        return Scope(**{name: getattr(self, name) for name in Scope.model_fields})
 
 
 def new_key_of(body: dict[str, object]) -> NewKey:

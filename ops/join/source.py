@@ -20,7 +20,8 @@ _HERE = {"127.0.0.1", "localhost", "::1"}
 
 def grant_of(settings: Settings, redis_url: str | None = None, ca: Path | None = None) -> Grant:
     """What a new host needs of ours. `redis_url`: as the others dial it, ours when None. Raises ConfigError."""
-    parts = urlsplit(redis_url or settings.redis_url)
+    url = redis_url or settings.redis_url
+    parts = urlsplit(url)
     if redis_url is None:
         _check_reachable(parts)
     query = dict(parse_qsl(parts.query))
@@ -29,9 +30,10 @@ def grant_of(settings: Settings, redis_url: str | None = None, ca: Path | None =
             f"the Redis URL names a file of this host ({own[0]}), which another host does not have; give the URL for "
             "the others with --redis-url"
         )
-    named = query.pop(_CA, None)
+    if named := query.pop(_CA, None):
+        url = parts._replace(query=urlencode(query)).geturl()
     return Grant(
-        redis_url=SecretStr(parts._replace(query=urlencode(query)).geturl()),
+        redis_url=SecretStr(url),
         ca=_ca_text(ca or (Path(named) if named else None)),
         fleet_keys=tuple(SecretStr(key.to_base64()) for key in settings.fleet_keys()),
         workload_keys=tuple(SecretStr(key.to_base64()) for key in workload.load(settings.workload_key_file)),

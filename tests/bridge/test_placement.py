@@ -99,7 +99,8 @@ def test_every_refusal_has_its_own_code() -> None:
     assert code(Need("other", pin="w1"), worker()) == "model_not_installed"
     assert code(Need("m", pin="w1"), worker(draining=True)) == "draining"
     assert code(Need("m", kids=frozenset({"k"})), worker()) == "no_private_inference_worker"
-    assert code(Need("m", labels=frozenset({"eu"})), worker()) == "no_worker"
+    assert code(Need("m", labels=frozenset({"eu"})), worker()) == "no_labelled_worker"
+    assert code(Need("m", pin="w1", labels=frozenset({"eu"})), worker()) == "no_labelled_worker"
     assert code(M, worker()) is None
 
 

@@ -76,6 +76,7 @@ def test_parts_get_their_heartbeats() -> None:
         "processes": (
             {
                 "role": "redis",
+                "node": None,
                 "pid": 2,
                 "worker_id": None,
                 "device": None,
@@ -86,6 +87,7 @@ def test_parts_get_their_heartbeats() -> None:
             },
             {
                 "role": "worker",
+                "node": None,
                 "pid": 4,
                 "worker_id": "wrk-1-cpu0",
                 "device": "CPU",
@@ -96,6 +98,7 @@ def test_parts_get_their_heartbeats() -> None:
             },
             {
                 "role": "worker",
+                "node": None,
                 "pid": None,
                 "worker_id": "wrk-1-cpu1",
                 "device": "CPU",
@@ -108,10 +111,11 @@ def test_parts_get_their_heartbeats() -> None:
     }
 
 
-def test_other_workers_of_the_node_are_listed_and_other_nodes_only_when_nothing_runs_here() -> None:
+def test_the_fleets_other_workers_are_listed_those_of_this_node_first() -> None:
     workers = {"wrk-1-gpu7": heartbeat("wrk-1-gpu7"), "wrk-2-gpu0": heartbeat("wrk-2-gpu0", node="wrk-2")}
     here = assemble(NODE, workers, "wrk-1", "")
-    assert [process.worker_id for process in here.processes] == ["wrk-1-gpu7"]
+    rows = [(process.worker_id, process.node) for process in here.processes]
+    assert rows == [("wrk-1-gpu7", None), ("wrk-2-gpu0", "wrk-2")]
     fleet = assemble(None, workers, "wrk-9", "redis://host")
     assert [process.worker_id for process in fleet.processes] == ["wrk-1-gpu7", "wrk-2-gpu0"]
     assert (fleet.node, fleet.api_url) == ("wrk-9", None)

@@ -17,7 +17,7 @@ from tasks import keys
 from tasks.contract import ModelInfo, WorkerInfo
 from worker.children import Change, ChildSpec, State
 
-FIELDS = {"role", "pid", "worker_id", "device", "models", "slots_busy", "slots_total", "log"}
+FIELDS = {"role", "node", "pid", "worker_id", "device", "models", "slots_busy", "slots_total", "log"}
 
 
 def status(home: Path, *args: str, redis_url: str = "unix:///nonexistent/redis.sock") -> Result:

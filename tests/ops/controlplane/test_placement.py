@@ -13,9 +13,24 @@ A: BridgeId = ("key", "a")
 B: BridgeId = ("key", "b")
 
 
-def bridge(name: BridgeId, *models: str, free: int = 1, waiting: int = 0, capability: str = "chat") -> BridgeView:
+def bridge(
+    name: BridgeId,
+    *models: str,
+    free: int = 1,
+    waiting: int = 0,
+    capability: str = "chat",
+    labels: tuple[str, ...] = (),
+) -> BridgeView:
     worker = WorkerAdvert(
-        id=f"{name[1]}-cpu0", name="", node="", version="", device="cpu", slots_total=4, slots_busy=0, models=models
+        id=f"{name[1]}-cpu0",
+        name="",
+        node="",
+        version="",
+        device="cpu",
+        slots_total=4,
+        slots_busy=0,
+        models=models,
+        labels=labels,
     )
     infos = {model: ModelInfo(id=model, capability=capability) for model in models}
     return BridgeView(name, (worker,), infos, free, waiting)
@@ -80,3 +95,12 @@ def test_a_model_does_what_it_is_for(kind: JobKind, capability: str, *, fits: bo
     with pytest.raises(BadRequestError, match=f"is for {capability}") as caught:
         place(kind, "m", bridges)
     assert (caught.value.code, caught.value.param) == ("wrong_capability", "model")
+
+
+def test_a_labelled_key_goes_where_a_worker_carries_all_its_labels() -> None:
+    bridges = [bridge(A, "m", free=9, labels=("phi",)), bridge(B, "m", free=0, labels=("phi", "on-prem"))]
+    assert place(JobKind.CHAT, "m", bridges, labels=("phi", "on-prem"), preferred=A) == B
+    for pin in (None, "a-cpu0"):
+        with pytest.raises(UnavailableError, match="eu") as refused:
+            place(JobKind.CHAT, "m", bridges, labels=("eu",), pin=pin)
+        assert refused.value.code == "no_labelled_worker"
