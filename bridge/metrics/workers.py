@@ -20,6 +20,8 @@ MOST_WORKERS = 500
 MOST_ENGINES = 50  # of one worker
 MOST_LOADS = 100
 
+_ROLES = ("worker", "proxy")
+
 _ENGINE_GAUGES = {
     "slots_total": ("pendra_engine_slots", "Requests that a model in memory serves at once."),
     "slots_busy": ("pendra_engine_slots_busy", "Those that are taken."),
@@ -56,7 +58,8 @@ def worker_families(seen: Look) -> Iterator[Metric]:
 
 
 def _totals(seen: Look) -> Iterator[Metric]:
-    roles = Counter((info.role,) for info, _ in seen.picture.workers)
+    roles = Counter({(role,): 0 for role in _ROLES})  # none at all is a number, too: alerts look for it
+    roles.update((info.role,) for info, _ in seen.picture.workers)
     yield gauge("pendra_workers", "Workers that beat.", ("role",), roles)
     having = {(model,): count for model, count in seen.having.items()}
     yield gauge("pendra_model_workers", "Workers that have the model.", ("model",), having)
