@@ -59,6 +59,8 @@ def _problem(name: str, error: ErrorDetails, settings: type[BaseSettings], given
         source = "given"
     elif os.environ.get(env, "").strip():
         source = "from the environment"
+    elif os.environ.get(f"{env}_FILE", "").strip():
+        source = f"from the file that {env}_FILE names"
     else:
         source = f"{name} in config.yaml"
     return describe(name, error["input"], reason_of(error), extra(field)["allowed"], env, source)

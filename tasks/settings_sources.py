@@ -19,11 +19,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from tasks import settings_file
+from tasks.errors import ConfigError
 from tasks.logs import event
 from tasks.settings_values import folder
 
 _LOG = logging.getLogger("pendra.settings")
 WORKER_ID = "worker_id"
+IN_FILES = frozenset({"gpu_worker_private_key", "fleet_key", "fleet_key_old", "redis_url"})
+"""Settings that hold secrets: `<NAME>_FILE` may name a file with the value, as container secrets have it."""
 
 
 def extra(field: FieldInfo) -> dict[str, Any]:
@@ -48,9 +51,23 @@ class Environment(_Source):
         found = {}
         for name, field in self.settings_cls.model_fields.items():
             value = os.environ.get(extra(field)["env"])
+            if name in IN_FILES and not (value or "").strip():
+                value = from_file(f"{extra(field)['env']}_FILE")
             if value is not None and (value.strip() or extra(field)["clears"]):
                 found[name] = value
         return found
+
+
+def from_file(env: str) -> str | None:
+    """What the file holds that the environment variable `env` names, None when it names none. Raises ConfigError."""
+    path = os.environ.get(env, "").strip()
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not text"
+        raise ConfigError(f"{env} names {path}, which cannot be read: {why}") from None
 
 
 class _InHome(_Source):

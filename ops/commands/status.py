@@ -60,6 +60,11 @@ def serves(status: Status) -> bool:
     return any(one.node is None and one.slots_total is not None for one in status.processes)
 
 
+def serves(status: Status) -> bool:
+    """Whether a worker of this node holds its lease, which only a process that talks to Redis does. Pure."""
+    return any(one.node is None and one.slots_total is not None for one in status.processes)
+
+
 def _print_table(status: Status) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,14 +39,17 @@ def test_refused_without_a_password(execve: Exec, args: list[str]) -> None:
     assert execve.argv == []
 
 
-@pytest.mark.parametrize("how", ["option", "environment"])
-def test_the_password_travels_in_the_environment(execve: Exec, how: str) -> None:
+@pytest.mark.parametrize("how", ["option", "environment", "file"])
+def test_the_password_travels_in_the_environment(execve: Exec, how: str, tmp_path: Path) -> None:
     env: dict[str, Any] = {"FLOWER_UNAUTHENTICATED_API": "true"}
     args = ["--port", "5999", "--max_tasks=100"]
     if how == "option":
         args += ["--basic-auth", "me:hush"]
-    else:
+    elif how == "environment":
         env["FLOWER_BASIC_AUTH"] = "me:hush"
+    else:
+        (tmp_path / "auth").write_text("me:hush\n")
+        env["FLOWER_BASIC_AUTH_FILE"] = str(tmp_path / "auth")
     CliRunner().invoke(command, args, env=env)
     assert execve.env["FLOWER_BASIC_AUTH"] == "me:hush"
     assert "FLOWER_UNAUTHENTICATED_API" not in execve.env

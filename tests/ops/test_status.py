@@ -105,3 +105,17 @@ def test_without_redis_the_parts_are_still_shown(tmp_path: Path) -> None:
     assert "does not answer" in done.stderr
     assert "hush" not in done.output
     assert [process["slots_busy"] for process in json.loads(done.stdout)["processes"]] == [None, None]
+
+
+@pytest.mark.integration
+def test_check_for_health_checks(tmp_path: Path, heartbeat: str) -> None:
+    with HomeLock(tmp_path, "pendra worker"):
+        run_parts(tmp_path, heartbeat)
+        assert (status(tmp_path, "--check").exit_code, status(tmp_path, "--check").output) == (0, "")
+        with redis.Redis.from_url(heartbeat) as client:
+            client.delete(keys.worker_lease("wrk-1-cpu0"))
+        assert status(tmp_path, "--check").exit_code == 1
+
+
+def test_check_of_a_node_where_nothing_runs(tmp_path: Path) -> None:
+    assert status(tmp_path, "--check").exit_code == 1

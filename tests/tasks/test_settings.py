@@ -312,3 +312,48 @@ def test_the_order_of_backends_is_completed():
     assert values.backend_order("vllm, Ollama,vllm") == ("vllm", "ollama", "pendra", "lmstudio", "speaches")
     with pytest.raises(ValueError, match="do not know"):
         values.backend_order("llamafile")
+
+
+def test_labels_and_groups_of_gpus():
+    made = load_settings(labels="PHI, on-prem,phi", gpu_groups="0+1, GPU-ab12cd34")
+    assert made.labels == ("phi", "on-prem")
+    assert made.gpu_groups == (("0", "1"), ("GPU-ab12cd34",))
+    assert load_settings(gpu_groups=[[0, 1], [2]]).gpu_groups == (("0", "1"), ("2",))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"labels": "on prem"}, "PENDRA_LABELS"),
+        ({"gpu_groups": "0+1,1"}, "twice"),
+        ({"gpu_groups": "0+x"}, "joined by"),
+    ],
+)
+def test_wrong_labels_and_groups_are_named(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        load_settings(**wrong)
+
+
+def test_a_secret_may_come_from_a_file(home: Path, monkeypatch: pytest.MonkeyPatch):
+    key = FleetKey.generate().to_base64()
+    (home / "fleet_key").write_text(f"{key}\n")
+    monkeypatch.setenv("PENDRA_FLEET_KEY_FILE", str(home / "fleet_key"))
+    (home / "url").write_text("redis://me:hush@far:1/0")
+    monkeypatch.setenv("PENDRA_REDIS_URL_FILE", str(home / "url"))
+    settings = load_settings()
+    assert settings.fleet_key is not None
+    assert settings.fleet_key.get_secret_value() == key
+    assert settings.redis_url == "redis://me:hush@far:1/0"
+    monkeypatch.setenv("PENDRA_REDIS_URL", "redis://near:1/0")
+    assert load_settings().redis_url == "redis://near:1/0"  # what is said outright wins
+
+
+def test_a_secret_file_that_cannot_be_read_or_holds_nonsense_is_named(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GPU_WORKER_PRIVATE_KEY_FILE", str(home / "nowhere"))
+    with pytest.raises(ConfigError, match="GPU_WORKER_PRIVATE_KEY_FILE names .*nowhere.*No such file"):
+        load_settings()
+    (home / "bad").write_text("not a hush key")
+    monkeypatch.setenv("GPU_WORKER_PRIVATE_KEY_FILE", str(home / "bad"))
+    with pytest.raises(ConfigError, match="from the file that GPU_WORKER_PRIVATE_KEY_FILE names") as caught:
+        load_settings()
+    assert "hush" not in caught.value.message
