@@ -24,6 +24,7 @@ MIN_PROTOCOL_VERSION = 1
 MAX_CLOCK_SKEW_S = 300
 MAX_FRAME_BYTES = 1 << 20
 MAX_BLOB_BYTES = 256 * 1024
+MAX_COUNT = 2**53  # what JSON numbers are good for (RFC 8259 §6)
 PATH = "/ws/gpu"
 
 
@@ -347,7 +348,7 @@ class AuditCheckpoint(Frame):
 
     type: Literal["audit_checkpoint"] = "audit_checkpoint"
     log: str = Field(min_length=1, max_length=128)
-    line: int = Field(ge=0)
+    line: int = Field(ge=0, le=MAX_COUNT)
     head: str = Field(pattern="^[0-9a-f]{64}$")
     time: float
     public_key: str = Field(max_length=64)

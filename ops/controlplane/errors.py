@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.protocol import ErrorFrame
-from tasks.errors import STATUS_BY_CODE, PendraError
+from tasks.errors import STATUS_BY_CODE, PendraError, WorkerError
 
 ERROR_CODE_HEADER = "x-pendra-error-code"
 POSITION_HEADER = "x-pendra-queue-position"
 _SERVER_ERRORS = 500
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LONGEST_WAIT_S = 86_400.0
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -39,13 +42,17 @@ def problem_of(exc: PendraError) -> Problem:
 
 
 def problem_in(frame: ErrorFrame) -> Problem:
-    """What a bridge reported. A status that is none of an error's counts as the worker's fault."""
+    """What a bridge reported. A status that is none of an error's counts as the worker's fault.
+
+    Code and waiting time become headers, so that only a word and a number of seconds pass.
+    """
+    waits = frame.retry_after is not None and 0 <= frame.retry_after <= _LONGEST_WAIT_S  # NaN is not
     return Problem(
         status=frame.status if 400 <= frame.status <= 599 else 502,  # noqa: PLR2004  # the range of HTTP errors
-        code=frame.code,
+        code=frame.code if _CODE.fullmatch(frame.code) else WorkerError.default_code,
         message=frame.message,
         param=frame.param,
-        retry_after=frame.retry_after,
+        retry_after=frame.retry_after if waits else None,
         worker_id=frame.worker_id,
         worker_name=frame.worker_name,
         position=frame.position,

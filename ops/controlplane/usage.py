@@ -15,6 +15,7 @@ from tasks.logs import event
 log = logging.getLogger("pendra.controlplane")
 
 KEPT_ROWS = 100_000
+_MOST_TOKENS = 2**32  # of one request: more is a bridge's error, and sums must fit the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,10 @@ class UsageLog:
                 kind,
                 model,
                 worker_id,
-                usage.prompt_tokens,
-                usage.completion_tokens,
-                usage.cached_tokens,
-                usage.reasoning_tokens,
+                _count(usage.prompt_tokens),
+                _count(usage.completion_tokens),
+                _count(usage.cached_tokens),
+                _count(usage.reasoning_tokens),
             )
         )
 
@@ -88,3 +89,7 @@ class UsageLog:
             "GROUP BY key_id, model ORDER BY key_id, model"
         )
         return [Total(*row) for row in rows]
+
+
+def _count(said: int) -> int:
+    return min(max(said, 0), _MOST_TOKENS)
