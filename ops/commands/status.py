@@ -18,13 +18,16 @@ _PLAIN_WIDTH = 160  # where it is no terminal: a pipe has room
 
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--check", is_flag=True, help="Print nothing; exit status 1 unless a worker of this node is live.")
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="State folder [default: ~/.pendra].")
-def command(*, as_json: bool, home: Path | None) -> None:
+def command(*, as_json: bool, check: bool, home: Path | None) -> None:
     """Show this node's processes, devices, models, slots and logs, and the fleet's other workers.
 
     Exit status 3 when nothing runs.
     """
     status, note = look(home)
+    if check:
+        sys.exit(0 if serves(status) else 1)
     if note:
         click.echo(note, err=True)
     if as_json:
@@ -53,11 +56,6 @@ def look(home: Path | None) -> tuple[Status, str]:
     except (redis.RedisError, OSError):
         workers, note = {}, f"Redis at {mask(url)} does not answer: models and slots are unknown"
     return assemble(state, workers, settings.worker_id, url), note if state else ""
-
-
-def serves(status: Status) -> bool:
-    """Whether a worker of this node holds its lease, which only a process that talks to Redis does. Pure."""
-    return any(one.node is None and one.slots_total is not None for one in status.processes)
 
 
 def serves(status: Status) -> bool:

@@ -350,7 +350,7 @@ def test_a_secret_may_come_from_a_file(home: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_secret_file_that_cannot_be_read_or_holds_nonsense_is_named(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GPU_WORKER_PRIVATE_KEY_FILE", str(home / "nowhere"))
-    with pytest.raises(ConfigError, match="GPU_WORKER_PRIVATE_KEY_FILE names .*nowhere.*No such file"):
+    with pytest.raises(ConfigError, match=r"GPU_WORKER_PRIVATE_KEY_FILE names .*nowhere.*No such file"):
         load_settings()
     (home / "bad").write_text("not a hush key")
     monkeypatch.setenv("GPU_WORKER_PRIVATE_KEY_FILE", str(home / "bad"))
