@@ -47,7 +47,7 @@ async def kept(lease: Lease) -> AsyncIterator[asyncio.Task[None]]:
 async def test_a_second_bridge_waits_until_the_first_ones_lease_has_lapsed(client: aredis.Redis) -> None:
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first):
-        await asyncio.wait_for(first.held.wait(), 5)
+        await asyncio.wait_for(first.held.wait(), 20)
         async with kept(second):
             await asyncio.wait_for(second.answered.wait(), 5)
             assert not second.held.is_set()
@@ -63,7 +63,7 @@ async def test_a_second_bridge_waits_until_the_first_ones_lease_has_lapsed(clien
 async def test_a_lease_given_back_is_free_at_once(client: aredis.Redis) -> None:
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first):
-        await asyncio.wait_for(first.held.wait(), 5)
+        await asyncio.wait_for(first.held.wait(), 20)
     await second.give_back()
     assert await client.exists(keys.bridge_lease("b")), "only its holder can give it back"
     await first.give_back()
@@ -75,7 +75,7 @@ async def test_a_redis_that_lost_its_data_leaves_the_lease_with_its_holder(clien
     """The one that waits asks four times as often, and would find it free."""
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first) as owner:
-        await asyncio.wait_for(first.held.wait(), 5)
+        await asyncio.wait_for(first.held.wait(), 20)
         async with kept(second):
             await asyncio.wait_for(second.answered.wait(), 5)
             await client.flushall()
@@ -87,7 +87,7 @@ async def test_a_redis_that_lost_its_data_leaves_the_lease_with_its_holder(clien
 async def test_a_full_redis_takes_the_lease_from_nobody(client: aredis.Redis) -> None:
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first):
-        await asyncio.wait_for(first.held.wait(), 5)
+        await asyncio.wait_for(first.held.wait(), 20)
         async with kept(second):
             await client.config_set("maxmemory", "1mb")
             try:
@@ -104,7 +104,7 @@ async def test_a_process_that_lost_its_lease_touches_no_job(client: aredis.Redis
     made = Job(job_id="j", model="m", body={}, created=0, bridge_id="b")
     placement = Placement("j", 0, payload(made), "b", None, (("w1", 2),))
     async with kept(owner):
-        await asyncio.wait_for(owner.held.wait(), 5)
+        await asyncio.wait_for(owner.held.wait(), 20)
         assert await zombie.scripts.acquire(placement) is None
         assert await owner.scripts.acquire(placement) == "w1"
         assert not await zombie.scripts.release("j", 0)

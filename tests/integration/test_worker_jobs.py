@@ -35,7 +35,8 @@ def test_a_jobs_events_come_in_order_on_channel_and_stream(fleet):
         heard = [pubsub.get_message(timeout=1) for _ in fleet.client.xrange(keys.replay(BRIDGE))]
     assert [event.type for event in events] == ["claimed", *["chunk"] * 5, "finished"]
     assert [event.seq for event in events] == list(range(3, 10))
-    assert events[0] == Claimed(job_id="stream", attempt=0, seq=3, worker_id="w1", worker_name=events[0].worker_name)
+    said = {"worker_name": events[0].worker_name, "epoch": events[0].epoch}
+    assert events[0] == Claimed(job_id="stream", attempt=0, seq=3, worker_id="w1", **said)
     assert events[-1].usage.completion_tokens == 5
     on_channel = [message["data"] for message in heard if message]
     assert on_channel == [row[b"b"] for _, row in fleet.client.xrange(keys.replay(BRIDGE))]
