@@ -63,6 +63,6 @@ def looked(settings: Settings, known: Sequence[Product] | None = None) -> NodeBa
 
 async def _look(settings: Settings, known: Sequence[Product]) -> tuple[BackendReport, ...]:
     discovery = Discovery(known, endpoints_of(settings), settings.backend_order)
-    async with make_client() as http:
+    async with make_client(settings) as http:
         await discovery.tick(http)
     return discovery.reports()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ops.embedded_redis import EmbeddedRedis
+from tasks import settings_sources
 from worker.children import ChildSpec, Run
 from worker.devices import Device
 
@@ -19,6 +20,7 @@ WORKER = "worker"
 AGENT = "agent"
 PROXY = "proxy"
 PRIVATE_KEY = "GPU_WORKER_PRIVATE_KEY"
+BACKEND_KEYS = tuple(name.upper() for name in settings_sources.BACKEND_KEYS)
 FLEET_KEY = "PENDRA_FLEET_KEY"
 _GOODBYE_S = 3.0  # a bridge gives its jobs `grace_s` to end, then tells the API of those that did not
 
@@ -62,7 +64,7 @@ def redis_spec(node: Node, server: EmbeddedRedis, ready: Ready) -> ChildSpec:
         role=REDIS,
         argv=server.argv,
         log_path=node.log(REDIS),
-        drop_env=(PRIVATE_KEY, FLEET_KEY),
+        drop_env=(PRIVATE_KEY, FLEET_KEY, *BACKEND_KEYS),
         ready=ready,
         grace_s=5.0,
     )
@@ -75,7 +77,7 @@ def controlplane_spec(node: Node, host: str, port: int, ready: Ready) -> ChildSp
         argv=_pendra("controlplane", "--host", host, "--port", str(port)),
         log_path=node.log(CONTROLPLANE),
         env={"PENDRA_HOME": str(node.home), "PENDRA_LOG_FILE": str(node.log(CONTROLPLANE))},
-        drop_env=(PRIVATE_KEY, FLEET_KEY),
+        drop_env=(PRIVATE_KEY, FLEET_KEY, *BACKEND_KEYS),
         ready=ready,
     )
 
@@ -86,6 +88,7 @@ def bridge_spec(node: Node, api_ws_url: str, private_key: str, needs: tuple[str,
         role=BRIDGE,
         argv=_module("bridge.main"),
         log_path=node.log(BRIDGE),
+        drop_env=BACKEND_KEYS,
         env=node.env(BRIDGE) | {"APP_SERVER_WS_URL": api_ws_url, PRIVATE_KEY: private_key},
         needs=needs,
         ready=ready,
@@ -142,7 +145,7 @@ def _worker_spec(
         argv=_module("worker.process"),
         log_path=node.log(name),
         env=node.env(name) | _worker_env(worker_id, device, serving),
-        drop_env=(PRIVATE_KEY,),
+        drop_env=(PRIVATE_KEY, *BACKEND_KEYS),
         cpus=device.cpus,
         needs=needs,
         ready=ready(worker_id),

@@ -21,6 +21,7 @@ from tasks import settings_values as values
 from tasks.sealing import FleetKey
 
 Endpoint = Annotated[str, BeforeValidator(values.endpoint)]
+ApiKey = Annotated[SecretStr, BeforeValidator(values.api_key)] | None
 Identifier = Annotated[str, BeforeValidator(values.identifier)]
 Folder = Annotated[Path, BeforeValidator(values.folder)]
 Count = Annotated[int, Field(ge=1)]
@@ -32,6 +33,7 @@ MaybeCount = Annotated[Count | None, BeforeValidator(values.optional)]
 
 _COUNT = "a whole number from 1"
 _ENDPOINT = "a URL like http://127.0.0.1:11434, off, or nothing (found automatically)"
+_API_KEY = "the key that the server at the configured endpoint asks for, or nothing"
 _ID = "up to 100 letters, digits, `.`, `_` and `-`"
 
 
@@ -83,6 +85,10 @@ class Settings(BaseSettings):
     lmstudio_endpoint: Endpoint = _setting("LMSTUDIO_ENDPOINT", _ENDPOINT, "", clears=True)
     speaches_endpoint: Endpoint = _setting("SPEACHES_ENDPOINT", _ENDPOINT, "", clears=True)
 
+    ollama_api_key: ApiKey = _setting("OLLAMA_API_KEY", _API_KEY)
+    vllm_api_key: ApiKey = _setting("VLLM_API_KEY", _API_KEY)
+    lmstudio_api_key: ApiKey = _setting("LMSTUDIO_API_KEY", _API_KEY)
+    speaches_api_key: ApiKey = _setting("SPEACHES_API_KEY", _API_KEY)
     backend_order: Annotated[tuple[str, ...], BeforeValidator(values.backend_order)] = _setting(
         "PENDRA_BACKEND_ORDER",
         f"backends joined by commas, of {', '.join(values.BACKENDS)}; the preferred first",

@@ -12,9 +12,9 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings
 
 from tasks.errors import ConfigError
-from tasks.settings_sources import extra, nearest
+from tasks.settings_sources import BACKEND_KEYS, extra, nearest
 
-SECRETS = frozenset({"gpu_worker_private_key", "fleet_key", "fleet_key_old"})
+SECRETS = frozenset({"gpu_worker_private_key", "fleet_key", "fleet_key_old", *BACKEND_KEYS})
 _LONGEST = 80
 _FOLLOWS = "default_factory_not_called"  # pydantic, of a default made from a setting that is wrong itself
 

@@ -25,7 +25,8 @@ from tasks.settings_values import folder
 
 _LOG = logging.getLogger("pendra.settings")
 WORKER_ID = "worker_id"
-IN_FILES = frozenset({"gpu_worker_private_key", "fleet_key", "fleet_key_old", "redis_url"})
+BACKEND_KEYS = ("ollama_api_key", "vllm_api_key", "lmstudio_api_key", "speaches_api_key")
+IN_FILES = frozenset({"gpu_worker_private_key", "fleet_key", "fleet_key_old", "redis_url", *BACKEND_KEYS})
 """Settings that hold secrets: `<NAME>_FILE` may name a file with the value, as container secrets have it."""
 
 

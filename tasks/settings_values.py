@@ -24,6 +24,7 @@ _ID_LONGEST = 100
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 LABEL_WORDS = "up to 63 small letters, digits, `.`, `_` and `-`"
 _GPU = re.compile(r"\d{1,3}|(?:GPU|MIG)-[A-Za-z0-9/-]{4,80}")
+_API_KEY = re.compile(r"[!-~]{1,4096}")
 _RATE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmg]?)(?:b|b/s)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -241,6 +242,14 @@ def fleet_key(value: Any) -> str:
 def fleet_key_list(value: Any) -> str:
     """Fleet keys joined by commas."""
     return ",".join(fleet_key(part) for part in _secret(value).split(",") if part.strip())
+
+
+def api_key(value: Any) -> str:
+    """A key as it can stand in an HTTP header."""
+    text = _secret(value)
+    if not _API_KEY.fullmatch(text):
+        raise ValueError("it is empty, has a space or a letter outside ASCII in it, or is too long")
+    return text
 
 
 def _secret(value: Any) -> str:

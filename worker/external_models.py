@@ -48,6 +48,7 @@ class ExternalModels:
     """Blocking; any thread that runs no event loop. `products`: another set than this build's."""
 
     def __init__(self, settings: Settings, products: Sequence[Product] | None = None) -> None:
+        self._settings = settings
         self._endpoints = endpoints_of(settings)
         self._products = known_products() if products is None else tuple(products)
 
@@ -70,7 +71,7 @@ class ExternalModels:
     # ---------------------------------------------------------------- on the loop
 
     async def _install(self, product: Product, name: str, progress: PullProgress) -> Pulled:
-        async with make_client() as http:
+        async with make_client(self._settings) as http:
             seen = await self._look(http, product)
             there = _has(seen, name)
             if not there:
@@ -79,7 +80,7 @@ class ExternalModels:
             return Pulled(product.name, name, seen.found.url, fetched=not there)
 
     async def _uninstall(self, product: Product, name: str) -> str:
-        async with make_client() as http:
+        async with make_client(self._settings) as http:
             seen = await self._look(http, product)
             await product.uninstall(http, seen.found, name)
             return seen.found.url

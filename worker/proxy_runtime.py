@@ -2,7 +2,7 @@
 
     loop thread:  discovery.tick every refresh ─► directory ─► changed()
     task thread:  serve(job) ─► loop thread: targets, the preferred first ─► product.serve ─► the job's reply
-                                             └ not available and nothing said: the next target
+                                             └ not available, or without the model: the next target
 
 It satisfies `worker.process.Serving`; llama.cpp is not loaded.
 """
@@ -20,7 +20,7 @@ import httpx
 
 from tasks.capability import objection
 from tasks.contract import BackendReport, Job, ModelInfo
-from tasks.errors import BadRequestError, NotFoundError, PendraError, UnavailableError, WorkerError
+from tasks.errors import BadRequestError, PendraError, UnavailableError, WorkerError
 from tasks.figures import LoadFigures
 from tasks.logs import event, where
 from tasks.settings import Settings
@@ -28,23 +28,27 @@ from worker.backends.base import CancelToken, Reply, StepPublisher
 from worker.backends.external import registry
 from worker.backends.external.directory import Directory, Target
 from worker.backends.external.discovery import Discovery, endpoints_of
-from worker.backends.external.faults import LABELS, UNAVAILABLE
+from worker.backends.external.faults import LABELS, MODEL_GONE, UNAVAILABLE
+from worker.backends.external.logins import logins_of, with_key
 from worker.backends.external.openai.alive import signs_of_life
 from worker.backends.external.product import Product, ProductName
 from worker.engine.api import EngineStats
 from worker.loop_thread import LoopThread
 
 _LOG = logging.getLogger("pendra.proxy")
+_ANOTHER = {UNAVAILABLE: "backend.unavailable", MODEL_GONE: "backend.model_gone"}
+"""Errors after which the next server is asked, and what the log calls them."""
 _LEAST_GAP_S = 0.5  # between looks, however many requests find their server gone
 _KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0)
 
 
-def make_client() -> httpx.AsyncClient:
-    """The pooled client for all servers. Proxies of the environment are not used: these servers are near.
+def make_client(settings: Settings) -> httpx.AsyncClient:
+    """The pooled client for all servers, with their API keys. The environment's proxies are not used: they are near.
 
     A private CA goes into `SSL_CERT_FILE`, as everywhere.
     """
-    return httpx.AsyncClient(limits=_KEPT, trust_env=False, verify=ssl.create_default_context())
+    hooks = {"request": [with_key(logins_of(settings))]}
+    return httpx.AsyncClient(limits=_KEPT, trust_env=False, verify=ssl.create_default_context(), event_hooks=hooks)
 
 
 class ProxyRuntime:
@@ -70,7 +74,7 @@ class ProxyRuntime:
         self._reports = self._discovery.reports()
         self._wake = asyncio.Event()
         self._gates = {product.name: asyncio.Semaphore(settings.backend_limit) for product in known}
-        self._http = make_client()
+        self._http = make_client(settings)
         self._busy = 0
         self._loop = LoopThread("proxy-loop", self._http.aclose)
         self._looking: asyncio.Task[None] | None = None
@@ -165,12 +169,11 @@ class ProxyRuntime:
             try:
                 await self._by(target, job, reply)
             except PendraError as exc:
-                if exc.code == UNAVAILABLE or isinstance(exc, NotFoundError):
-                    self._wake.set()  # it went, or lost a model: the fleet should know soon
-                if exc.code != UNAVAILABLE:
+                if exc.code not in _ANOTHER:
                     raise
-                error = exc
-                event(_LOG, logging.WARNING, "backend.unavailable", job_id=job.job_id, product=target.product.name)
+                self._wake.set()  # it went, or lost the model: the fleet should know soon
+                error = exc if error is None or exc.code == UNAVAILABLE else error
+                event(_LOG, logging.WARNING, _ANOTHER[exc.code], job_id=job.job_id, product=target.product.name)
             else:
                 return
         raise error or self._nobody(job)

@@ -94,14 +94,28 @@ def test_when_nobody_answers_the_last_word_is_worth_another_worker(make):
     assert (error.code, type(error)) == ("backend_unavailable", WorkerError)
 
 
-@pytest.mark.parametrize(
-    "error", [BadRequestError("no"), WorkerError("HTTP 500", code="backend_error"), NotFoundError("gone")]
-)
+@pytest.mark.parametrize("error", [BadRequestError("no"), WorkerError("HTTP 500", code="backend_error")])
 def test_what_a_server_says_of_the_request_is_not_asked_of_another(make, error):
     world = make()
     world.ollama.script = failing(error)
     assert world.refused() is error
     assert world.served_by() == ["ollama"]
+
+
+def test_a_server_that_lost_the_model_leaves_it_to_the_next(make):
+    world = make()
+    world.ollama.script = failing(NotFoundError("Ollama does not have it"))
+    assert world.serve().finished
+    assert world.served_by() == ["ollama", "vllm"]
+
+
+@pytest.mark.parametrize(
+    ("second", "code"), [(failing(NotFoundError("gone")), "model_not_found"), (down, "backend_unavailable")]
+)
+def test_a_model_is_gone_only_when_nobody_was_away(make, second, code):
+    world = make()
+    world.ollama.script, world.vllm.script = failing(NotFoundError("gone")), second
+    assert world.refused().code == code
 
 
 def test_a_server_that_is_gone_is_looked_for_at_once(make):

@@ -13,6 +13,7 @@ from tasks.errors import BadRequestError, NotFoundError, PendraError, WorkerErro
 from worker.backends.external.product import Found, ProductName
 
 UNAVAILABLE = "backend_unavailable"
+MODEL_GONE = "model_not_found"
 FAULTY = "backend_error"
 
 LABELS = {
@@ -53,9 +54,9 @@ def refused(found: Found, status: int, body: bytes, model: str = "") -> PendraEr
     if status in _REQUESTS_FAULT:
         return BadRequestError(said, code="context_length_exceeded" if _TOO_LONG.search(words) else None)
     if status == _NOT_FOUND and model:
-        return NotFoundError(f"{said}; {label} does not have the model {model} (any more)", code="model_not_found")
+        return NotFoundError(f"{said}; {label} does not have the model {model} (any more)", code=MODEL_GONE)
     if status in _REFUSES_US:
-        return WorkerError(f"{said}; it wants a login that this worker does not have", code=FAULTY)
+        return WorkerError(f"{said}; if it wants an API key: {found.product.upper()}_API_KEY", code=FAULTY)
     return WorkerError(said, code=UNAVAILABLE if status in _BUSY else FAULTY)
 
 

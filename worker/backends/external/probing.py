@@ -9,6 +9,7 @@ import httpx
 
 from tasks.contract import JsonObject
 from worker.backends.external.faults import message_of
+from worker.backends.external.logins import without_key
 from worker.backends.external.product import NotFoundHere
 from worker.backends.external.upstream import reason
 
@@ -33,7 +34,7 @@ def seen(response: httpx.Response, path: str) -> JsonObject:
     """Pure. The JSON object of a good answer; raises NotFoundHere for all else."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     if response.status_code not in _GOOD:
-        says = message_of(response.content[:_MOST])
+        says = message_of(without_key(response.content[:_MOST], response))
         raise NotFoundHere(
             f"GET {path} answered HTTP {response.status_code}{_by(response)}{f': {says}' if says else ''}"
         )

@@ -16,6 +16,7 @@ import httpx
 
 from tasks.contract import JsonObject
 from worker.backends.external.faults import faulty, refused, unavailable
+from worker.backends.external.logins import without_key
 from worker.backends.external.product import Found
 
 MOST_ERROR_BYTES = 64 * 1024
@@ -176,4 +177,4 @@ async def _some(response: httpx.Response, patience: Patience) -> bytes:
                     break
     except (TimeoutError, httpx.TransportError):
         pass
-    return bytes(body)
+    return without_key(bytes(body), response)
