@@ -5,11 +5,11 @@ A lease is judged by when a heartbeat was *received* (monotonic), so clocks of o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from tasks.contract import ModelInfo, WorkerInfo
 from tasks.keys import WORKER_LEASE_S
@@ -30,6 +30,7 @@ class WorkerView:
     """One serving process. `held`: our jobs that hold one of its slots, with their model; `rows`: its models by id.
 
     `ran`: models it just ran, with the number of heartbeats to go until only those say whether they are loaded.
+    `turn`: of the last job that it was given, so that equally idle workers take turns.
     """
 
     info: WorkerInfo
@@ -40,6 +41,7 @@ class WorkerView:
     loaded: frozenset[str] = frozenset()
     ran: dict[str, int] = field(default_factory=dict)
     told_to_drain: bool = False
+    turn: int = 0
 
     @property
     def id(self) -> str:
@@ -95,6 +97,7 @@ class Fleet:
         self._workers: dict[str, WorkerView] = {}
         self._holder: dict[str, str] = {}
         self.freed = 0
+        self._turn = 0
 
     def __iter__(self) -> Iterator[WorkerView]:
         return iter(self._workers.values())
@@ -154,6 +157,8 @@ class Fleet:
         view = self._workers.get(worker_id)
         if view is not None:
             view.held[job_id] = model
+            self._turn += 1
+            view.turn = self._turn
             self._holder[job_id] = worker_id
 
     def drop(self, job_id: str) -> None:
@@ -176,7 +181,7 @@ class Fleet:
 def decode_fleet(message: bytes | str) -> WorkerInfo | Gone | None:
     """A message of the fleet channel; None for one this version does not understand."""
     try:
-        data = json.loads(message)
+        data = from_json(message)
         if isinstance(data, dict) and "gone" in data:
             return Gone(str(data["gone"]))
         return WorkerInfo.model_validate(data)

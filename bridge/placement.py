@@ -7,6 +7,9 @@
 4. Loaded but full everywhere: load it on one more worker that has it installed and is idle.
 5. Loaded nowhere: load it on one worker, preferably an idle one with nothing in memory.
 
+Only workers whose memory is large enough load a model (`ModelInfo.fits`). Among equals the one that was given a job
+longest ago comes first: that spreads conversations, and it is the idlest model that makes room for another.
+
 When several backends have the model, 2 to 5 hold for each of them in turn, the preferred first (`bridge.preference`).
 Jobs that not everybody who has the model may take (labels, a private-inference key, a preferred backend) go through
 worker queues, because all of those consume the model's queue.
@@ -23,7 +26,7 @@ from bridge.preference import by_preference, incapable
 from bridge.protocol import JobFrame
 from tasks.capability import can, sees, shows_images
 from tasks.contract import BUILT_IN, JobKind
-from tasks.errors import NotFoundError, PendraError, UnavailableError
+from tasks.errors import NotFoundError, PendraError, UnavailableError, WorkerError
 from tasks.private import ENVELOPE
 
 AFFINITY_BUSIER = 2  # jobs that the worker with the cache may run more than the idlest
@@ -97,6 +100,7 @@ def _fits(need: Need, view: WorkerView) -> bool:
         and (need.kind is None or can(need.kind, row))
         and (not need.images or sees(row))
         and (not need.resumes or row.backend == BUILT_IN)
+        and has_room(view, need.model)
         and (need.pin is None or need.pin == view.id)
         and (not need.kids or not need.kids.isdisjoint(view.info.kids))
         and need.labels.issubset(view.info.labels)
@@ -119,6 +123,8 @@ def refusal(need: Need, fleet: Fleet) -> PendraError | None:
     if need.labels and not any(need.labels.issubset(v.info.labels) and need.model in v.installed for v in serving):
         words = f"no worker with the labels {', '.join(sorted(need.labels))} serves '{need.model}'"
         return UnavailableError(words, code="no_labelled_worker")
+    if not any(has_room(view, need.model) for view in serving):
+        return _no_room(need.model, "no worker has")
     if not eligible(need, fleet):
         return UnavailableError(f"every worker that could run '{need.model}' is draining")
     return None
@@ -137,6 +143,17 @@ def _no_key(who: str) -> UnavailableError:
     return UnavailableError(words, code="no_private_inference_worker")
 
 
+def has_room(view: WorkerView, model: str) -> bool:
+    """Whether the worker has the model, and the memory for it."""
+    row = view.rows.get(model)
+    return row is not None and (row.fits or row.loaded)
+
+
+def _no_room(model: str, who: str) -> WorkerError:
+    words = f"{who} enough memory for '{model}'; install a smaller quantisation or add a host with more"
+    return WorkerError(words, code="out_of_memory")
+
+
 def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
     view, model = fleet.get(pin), need.model
     if view is None:
@@ -147,6 +164,8 @@ def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
         return unable
     if not _any_holds(need.kids, [view]):
         return _no_key(f"the pinned worker '{pin}' does not hold")
+    if not has_room(view, model):
+        return _no_room(model, f"the pinned worker '{pin}' does not have")
     if not need.labels.issubset(view.info.labels):
         words = f"the pinned worker '{pin}' lacks a label that this API key demands"
         return UnavailableError(words, code="no_labelled_worker")
@@ -200,7 +219,7 @@ def _free(views: Iterable[WorkerView]) -> list[WorkerView]:
 
 
 def _least_loaded(views: Iterable[WorkerView], avoid: str) -> list[WorkerView]:
-    def rank(view: WorkerView) -> tuple[bool, float, int, str]:
-        return view.id == avoid, view.busy / view.info.slots_total, len(view.loaded), view.id
+    def rank(view: WorkerView) -> tuple[bool, float, int, int, str]:
+        return view.id == avoid, view.busy / view.info.slots_total, len(view.loaded), view.turn, view.id
 
     return sorted(views, key=rank)

@@ -200,6 +200,7 @@ class ModelInfo(Frozen):
     """One model a worker can serve. `loaded`: in memory now.
 
     `features`: what it does besides its capability (`vision`, `tools`, `thinking`); None = nobody says.
+    `fits`: the worker's memory is large enough for it when nothing else is there, as far as it knows.
     """
 
     id: str
@@ -213,6 +214,7 @@ class ModelInfo(Frozen):
     sha256: str | None = None
     loaded: bool = False
     features: tuple[str, ...] | None = None
+    fits: bool = True
 
     @property
     def ready(self) -> bool:

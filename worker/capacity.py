@@ -195,6 +195,17 @@ def demand_of(entry: Entry, options: Options) -> Demand:
     return demand if options.cpu else demand.on_gpu(info.block_count or 0, options.n_gpu_layers)
 
 
+def fits(demand: Demand, whole_bytes: int | None, *, cpu: bool) -> bool:
+    """Whether it could be served where there is so much memory in all; True where nobody knows."""
+    if whole_bytes is None:
+        return True
+    try:
+        plan_for(demand, whole_bytes, cpu=cpu)
+    except WorkerError:
+        return False
+    return True
+
+
 def slots_from_memory(settings: Settings) -> int:
     """How many jobs a serving process runs at once when nobody said (MAX_CONCURRENT unset).
 

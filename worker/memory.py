@@ -24,6 +24,27 @@ def free_bytes(options: Options) -> int:
     return together(gpus_memory(visible), options.tensor_split, options.main_gpu)
 
 
+def whole_bytes(options: Options) -> int | None:
+    """The memory there is where a model with these options lives, used or not; None = nobody says."""
+    if options.cpu:
+        return whole_main_memory()
+    try:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return together(gpus_memory(visible, field="total"), options.tensor_split, options.main_gpu)
+    except WorkerError:
+        return None
+
+
+def whole_main_memory(cgroup: Path = _CGROUP) -> int:
+    """The machine's main memory, or its container's limit (cgroup v2), whichever is less."""
+    whole = int(psutil.virtual_memory().total)
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+        return whole if limit == "max" else min(whole, int(limit))
+    except (OSError, ValueError):
+        return whole
+
+
 def main_memory(cgroup: Path = _CGROUP) -> int:
     """Free main memory: of the machine, or what a container's limit leaves (cgroup v2), whichever is less.
 
@@ -53,13 +74,13 @@ def together(free: Sequence[int], split: Sequence[float] = (), main_gpu: int | N
     )
 
 
-def gpus_memory(visible: str | None, nvml: Any = None) -> tuple[int, ...]:
-    """Free memory of each visible GPU. `visible` is CUDA_VISIBLE_DEVICES: numbers or UUIDs, None = all."""
+def gpus_memory(visible: str | None, nvml: Any = None, *, field: str = "free") -> tuple[int, ...]:
+    """`free` or `total` bytes of each visible GPU. `visible`: CUDA_VISIBLE_DEVICES, numbers or UUIDs, None = all."""
     nvml = nvml or importlib.import_module("pynvml")
     try:
         nvml.nvmlInit()
         try:
-            return tuple(int(nvml.nvmlDeviceGetMemoryInfo(one).free) for one in _handles(nvml, visible))
+            return tuple(int(getattr(nvml.nvmlDeviceGetMemoryInfo(one), field)) for one in _handles(nvml, visible))
         finally:
             nvml.nvmlShutdown()
     except nvml.NVMLError as exc:

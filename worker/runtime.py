@@ -24,9 +24,10 @@ from worker.figures import LoadCounts
 from worker.keeper import Keeper, asked_keep_alive
 from worker.loader import Loader, Opener, close_model
 from worker.loading import Load, TimedReply, again
-from worker.memory import free_bytes
+from worker.memory import free_bytes, whole_bytes
 from worker.options import Options
 from worker.residents import Loaded, Model, Residents
+from worker.room import TooLarge
 from worker.store.catalogue import Catalogue, Entry
 from worker.store.watch import StoreWatch
 
@@ -52,6 +53,7 @@ class Runtime:
         *,
         opener: Opener | None = None,
         free: Callable[[Options], int] = free_bytes,
+        whole: Callable[[Options], int | None] = whole_bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._changed = changed
@@ -63,6 +65,7 @@ class Runtime:
         self._closed = threading.Event()
         self._catalogue = Catalogue(settings.models_dir, settings.models)
         self._entries = self._catalogue.entries()
+        self._too_large = TooLarge(settings, whole)
         self._withdrawn: frozenset[str] = frozenset()  # about to be removed from the store
         self._watch = StoreWatch(self._catalogue, self._look, poll_s=settings.refresh_seconds, known=self._entries)
         self._watch.start()
@@ -171,7 +174,7 @@ class Runtime:
         """What this process can serve: the store's good models, those in memory marked. Does not block."""
         inside = {one.entry.id: one for one in self._residents.all()}
         return tuple(
-            _advert(entry, inside.get(entry.id))
+            _advert(entry, inside.get(entry.id), fits=entry not in self._too_large)
             for entry in self._entries
             if entry.problem is None and entry.purpose in _PURPOSES and entry.id not in self._withdrawn
         )
@@ -249,5 +252,6 @@ class Runtime:
         return None
 
 
-def _advert(entry: Entry, loaded: Loaded | None) -> ModelInfo:
-    return entry.advert(loaded=loaded is not None, context_length=loaded.model.context_length if loaded else None)
+def _advert(entry: Entry, loaded: Loaded | None, *, fits: bool) -> ModelInfo:
+    served = loaded.model.context_length if loaded else None
+    return entry.advert(loaded=loaded is not None, context_length=served).model_copy(update={"fits": fits})

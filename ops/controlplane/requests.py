@@ -24,6 +24,7 @@ from tasks.private import ENVELOPE, Envelope, is_private, parse_envelope
 
 PIN_HEADER = "x-pendra-worker-id"
 PRIORITY_HEADER = "x-pendra-priority"
+PREFIX_CHARS = 1000  # of a completion's prompt (or tokens): equal beginnings share a cache
 MAX_MODEL_CHARS = 256
 MAX_NAME_CHARS = 64
 _IN_THE_CLEAR = frozenset({"model", "stream", ENVELOPE})  # of a sealed request
@@ -163,16 +164,21 @@ def _envelope(kind: JobKind, body: dict[str, Any]) -> Envelope:
 
 
 def _affinity(kind: JobKind, model: str, body: dict[str, Any], secret: str) -> str | None:
-    """Equal for the turns of one conversation: the messages up to the first of the user, under a keyed hash."""
-    if kind is not JobKind.CHAT:
+    """Equal for what shares a cache, under a keyed hash: of a chat the messages up to the first of the user, of a
+    completion the beginning of its prompt (a shorter one can only be all of it)."""
+    if kind is JobKind.CHAT:
+        opening = _up_to_the_user(body["messages"])
+    elif kind is JobKind.COMPLETION and isinstance(prompt := body.get("prompt"), str | list):
+        opening = list(prompt[:PREFIX_CHARS]) if isinstance(prompt, list) else [prompt[:PREFIX_CHARS]]
+    else:
         return None
-    opening: list[Any] = []
-    for message in body["messages"]:
-        opening.append(message)
-        if isinstance(message, dict) and message.get("role") == "user":
-            break
     text = json.dumps([model, opening], sort_keys=True, separators=(",", ":"))
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _up_to_the_user(messages: list[Any]) -> list[Any]:
+    asked = (at for at, one in enumerate(messages, 1) if isinstance(one, dict) and one.get("role") == "user")
+    return messages[: next(asked, len(messages))]
 
 
 def _json_type(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -98,3 +99,11 @@ def test_several_gpus_as_one_model_sees_them(split, main_gpu, free):
 def test_a_gpu_that_is_not_there(split, main_gpu):
     with pytest.raises(WorkerError, match=r"the options name 3 GPUs .* and this worker sees 2"):
         memory.together((40, 20), split, main_gpu)
+
+
+def test_a_containers_limit_is_all_the_memory_there_is(tmp_path: Path) -> None:
+    whole = memory.whole_main_memory(tmp_path)
+    (tmp_path / "memory.max").write_text("max")
+    assert memory.whole_main_memory(tmp_path) == whole > 0
+    (tmp_path / "memory.max").write_text("1048576")
+    assert memory.whole_main_memory(tmp_path) == 1048576

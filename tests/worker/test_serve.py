@@ -126,6 +126,15 @@ def test_a_runtime_that_says_nothing_is_answered_for(world, caplog):
     assert "job.unanswered" in caplog.text
 
 
+def test_a_worker_without_a_demanded_label_gives_the_job_back_unread(world):
+    world.does = lambda *_: pytest.fail("it must not be served")
+    job = Job(job_id="j", model="m", body={"x": SECRET}, created=0, bridge_id="b", labels=("phi",))
+    world.lay_down(job.model_dump_json().encode())
+    world.server.serve("j", 0)
+    assert world.types == ["claimed", "failed"]
+    assert (world.said[-1].code, world.said[-1].retryable) == ("no_labelled_worker", True)
+
+
 def test_nobodys_job_leaves_no_trace(world):
     world.server.serve("j", 0)
     world.lay_down(attempt=1)

@@ -229,6 +229,18 @@ def affinity(*messages: tuple[str, str], keyed: str = "s", model: str = "m") -> 
     return parse_ask(JobKind.CHAT, json.dumps(body).encode(), {}, secret=keyed).affinity
 
 
+def test_completions_with_one_beginning_share_an_affinity_that_shows_nothing_of_it() -> None:
+    def of(prompt: object) -> str | None:
+        body = {"model": "m", "prompt": prompt}
+        return parse_ask(JobKind.COMPLETION, json.dumps(body).encode(), {}, secret="s").affinity
+
+    document = "the same long document " * 100
+    assert of(document + "first question") == of(document + "second question")
+    assert of("another") != of(document)
+    assert of([1, 2, 3]) == of([1, 2, 3]) != of([1, 2])
+    assert "document" not in str(of("document"))
+
+
 def test_turns_of_one_conversation_have_one_affinity() -> None:
     opening = [("system", "be brief"), ("user", "hi")]
     first = affinity(*opening)

@@ -71,3 +71,12 @@ def test_a_slow_rate_lets_one_go() -> None:
     rates = Rates()
     assert rates.take("k", 1, 0.0) == 0.0
     assert rates.take("k", 1, 0.0) == 60.0
+
+
+def test_labels_of_workers_are_checked_and_small() -> None:
+    wanted = new_key_of({"name": "clinic", "only_on": ["PHI", "on-prem", "phi"], "rate": 5.0})
+    assert wanted.scope.only_on == ("phi", "on-prem")
+    assert wanted.scope.rate == 5.0
+    with pytest.raises(BadRequestError) as refused:
+        new_key_of({"name": "clinic", "only_on": ["on prem"]})
+    assert refused.value.param == "only_on"
