@@ -53,6 +53,7 @@ COMMANDS: dict[str, Entry] = {
     "drain": Entry("ops.commands.drain:command", "Take a worker out of service; its requests go on elsewhere."),
     "top": Entry("ops.commands.top:command", "Watch workers, slots, models and the queue, live."),
     "jobs": Entry("ops.commands.jobs:command", "Show the open requests and where they run."),
+    "doctor": Entry("ops.commands.doctor:command", "Say what is wrong with this host, and what helps."),
     "backends": Entry("ops.commands.backends:command", "Show the Ollama, vLLM, LM Studio and Speaches found."),
     "fleet": Entry("ops.commands.fleet:command", "Make a token that lets another host join this host's fleet."),
     "join": Entry("ops.commands.join:command", "Make this host one of a fleet."),

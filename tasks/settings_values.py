@@ -195,6 +195,8 @@ def folder(value: Any) -> Path:
 def redis_url(value: Any) -> str:
     text = str(value).strip()
     parts = urlsplit(text)
+    if "sentinel" in parts.scheme:
+        raise ValueError("Redis Sentinel is not supported: name the primary, or an address that follows it")
     if parts.scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("it does not start with redis://, rediss:// or unix://")
     if not (parts.path if parts.scheme == "unix" else parts.hostname):

@@ -139,6 +139,7 @@ def test_preload_takes_commas_or_json(text: str, monkeypatch: pytest.MonkeyPatch
         ("PENDRA_THREADS", "-1", "from 1"),
         ("WORKER_ID", "a b", "letters"),
         ("PENDRA_REDIS_URL", "redis://h:port", "redis://"),
+        ("PENDRA_REDIS_URL", "redis+sentinel://h:26379/m", "Sentinel is not supported"),
     ],
 )
 def test_a_bad_value_names_key_value_and_what_is_allowed(
