@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import redis
 import redis.asyncio as aredis
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from tasks.celery_config import PROGRESS
 from tasks.contract import InstallProgress
@@ -55,7 +55,7 @@ class InstallWatch:
             return
         for task_id, text in zip(tasks, await self._client.mget([_META + one for one in tasks]), strict=True):
             if text is not None:
-                self._tell(task_id, json.loads(text))
+                self._tell(task_id, _object(text))
 
     def _tell(self, task_id: str, meta: dict[str, Any]) -> None:
         status, result = meta.get("status"), meta.get("result")
@@ -68,6 +68,15 @@ class InstallWatch:
             self._news.install_ended(task_id, result if isinstance(result, dict) else {}, None)
         elif status in {"FAILURE", "REVOKED"}:
             self._news.install_ended(task_id, None, problem_of(status, result))
+
+
+def _object(text: bytes | str) -> dict[str, Any]:
+    """Celery's record of a task; empty when it is none: anybody may write to a result backend."""
+    try:
+        meta = from_json(text)
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def problem_of(status: str, result: Any) -> PendraError:

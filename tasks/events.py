@@ -59,7 +59,7 @@ def unpack(batch: bytes) -> list[Envelope]:
         if version != CONTRACT_VERSION:
             raise SealError(f"an event batch of contract version {version!r}; this build speaks {CONTRACT_VERSION}")
         return [Envelope(worker_id, str(j), int(a), int(s), bytes(sealed)) for j, a, s, sealed in rows]
-    except (ValueError, TypeError, msgpack.UnpackException) as exc:
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as exc:  # OverflowError: int(inf)
         raise SealError("bytes on the event channel are not an event batch") from exc
 
 

@@ -7,7 +7,6 @@ cancel that falls into such a gap costs a slot until the job ends; the client is
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from pydantic_core import from_json
 
 from tasks import keys
 from tasks.logs import event
@@ -61,8 +61,8 @@ class Restore:
 
 def parse(data: bytes) -> Cancel | Drain | Leave | Unload | Restore | None:
     """The command in a message, None when there is none we know. Pure; never raises."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        command = json.loads(data)
+    with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+        command = from_json(data)  # nothing nested too deeply gets through it, as it does through json.loads
         if command["op"] == "cancel":
             return Cancel(str(command["job_id"]), int(command["attempt"]))
         if command["op"] == "drain":

@@ -6,9 +6,10 @@ earlier (`Sign.KEEP_ALIVE`). Either function returns when the answer is complete
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
+
+from pydantic_core import from_json
 
 from bridge.protocol import ResultFrame
 from ops.controlplane.errors import Problem, in_band, problem_of
@@ -119,7 +120,7 @@ async def _end_whole(job: Job, reply: Reply, result: ResultFrame) -> None:
 def whole_body(job: Job, result: ResultFrame) -> dict[str, Any]:
     """The worker's reply with our block beside it. Raises WorkerError when it is no JSON object."""
     try:
-        body = json.loads(result.data or "")
+        body = from_json(result.data or "")
     except ValueError:
         body = None
     if not isinstance(body, dict):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
+
+from pydantic_core import from_json
 
 from bridge.protocol import ErrorFrame, Install, ProgressFrame, ResultFrame, Uninstall
 from tasks.contract import Frozen, InstallProgress
@@ -125,8 +126,15 @@ def progressed(record: InstallRecord, frame: ProgressFrame) -> InstallRecord:
 
 
 def finished(record: InstallRecord, frame: ResultFrame) -> InstallRecord:
-    said = json.loads(frame.data or "{}")
-    hosts = said["hosts"] if set(said) == {"hosts"} else [said]
+    """What its hosts say it came to; an end that cannot be read is a failure."""
+    try:
+        said = from_json(frame.data or "{}")
+        hosts = said["hosts"] if set(said) == {"hosts"} else [said]
+        told = all(isinstance(host, dict) for host in hosts)
+    except (ValueError, TypeError):
+        told = False
+    if not told:
+        return failed(record, "worker_error", "the bridge's report of this install cannot be read", seq=frame.seq)
     return _over(record, State.DONE, seq=frame.seq, fraction=1.0, result=tuple(hosts))
 
 

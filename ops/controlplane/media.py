@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
+import re
 from dataclasses import dataclass, field
+
+from pydantic_core import from_json
 
 from ops.controlplane.jobs import Ask
 from tasks.contract import JobKind
@@ -15,6 +17,9 @@ _TEXTS = {
     "srt": "text/plain; charset=utf-8",  # as OpenAI sends it
     "vtt": "text/vtt; charset=utf-8",
 }
+
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}(;[ -~]{0,128})?", re.ASCII)  # RFC 6838 §4.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,12 @@ def media_of(ask: Ask, data: str | None) -> Media:
     Raises WorkerError when it is neither.
     """
     try:
-        said = json.loads(data or "")
+        said = from_json(data or "")
         if ask.kind is JobKind.SPEECH:
-            return Media(str(said["content_type"]), base64.b64decode(said["audio"], validate=True))
-        if isinstance(said, str):
+            media = Media(said["content_type"], base64.b64decode(said["audio"], validate=True))
+            if _MEDIA_TYPE.fullmatch(media.content_type):  # it becomes a header
+                return media
+        elif isinstance(said, str):
             return Media(_TEXTS[ask.body["response_format"]], said.encode())
     except (ValueError, KeyError, TypeError):
         pass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import from_json
+
 from bridge.protocol import ResultFrame
 from tasks.contract import Notice, Timing
 
@@ -41,7 +43,7 @@ def chunk_head(first: str | None, *, fallback_id: str, kind_object: str, created
     """
     head: dict[str, Any] = {"id": fallback_id, "object": kind_object, "created": created, "model": model}
     try:
-        said = json.loads(first) if first else {}
+        said = from_json(first) if first else {}
     except ValueError:
         said = {}
     if not isinstance(said, dict):

@@ -88,6 +88,10 @@ def refused_well(problem: PendraError, code: str, secret: str) -> None:
     assert secret not in f"{problem!r} {problem.message} {problem.param}"
 
 
+def quotes_nothing(exc: Exception, secret: str) -> None:
+    assert secret not in f"{exc!r} {exc}"
+
+
 def hang(_number: int, _frame: FrameType | None) -> None:
     """The signal handler while fuzzers run."""
     raise HangError(f"no end after {HANG_S:g} s")

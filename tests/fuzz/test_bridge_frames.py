@@ -60,7 +60,7 @@ def samples(job_id: str, seq: int) -> tuple[dict[str, Any], ...]:
         {"type": "capacity", "slots_total": 4, "slots_busy": 1, "waiting": 0},
         {"type": "keys", "keys": [{"kid": KID, "public_key": "AAAA"}]},
         {"type": "resume", "jobs": [{"job_id": job_id, "seq": seq}]},
-        {"type": "audit_checkpoint", "log": "l", "line": 3, "head": KID, "time": 1.0, **{"public_key": "", **SIGNED}},
+        {"type": "audit_checkpoint", "log": "l", "line": 3, "head": KID, "time": 1.0, "public_key": "", **SIGNED},
         {"type": "hello", "worker_id": "w", "nonce": "A", "time": 1.0, "protocol": 1, "public_key": "A", **SIGNED},
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from bridge.protocol import JobFrame, encode
 from tasks.errors import BadRequestError
 from tests.fuzz.cases import Fuzzer
 from tests.fuzz.mutation import as_bytes, damaged, mutated, text
-from tests.fuzz.plane import KID, WORKER, Connected, ended
+from tests.fuzz.plane import KID, SPOKEN, WORDS, WORKER, Connected, ended
 
 SECRET = "quartzplume"
 B64 = {"enc": "A" * 42 + "A=", "sealed_dek": "A" * 64}
@@ -146,9 +146,12 @@ class Client:
         rng = self._rng
         sure = [encode(frame) for frame in ended(job)]
         if rng.random() < self._hostile:
-            piece = {"job_id": job.job_id, "seq": 0, "data": "{}"}
+            piece = {"job_id": job.job_id, "seq": 0, "data": rng.choice((WORDS, "{", '{"id":' * 3000))}
             about = {"worker_id": WORKER, "worker_name": "n", "retry_after": 1.0, "position": 1}
             error = {"code": "busy", "message": "m", "status": 429, "param": "p"}
+            told = rng.choice((WORDS, SPOKEN, '{"a":"\\ud800"}', '{"id":' * 3000, '"said"', text(rng)))
+            if told == SPOKEN:
+                told = json.dumps(mutated(json.loads(SPOKEN), rng))
             said = rng.choice(
                 (
                     {"type": "error", "job_id": job.job_id, "seq": 0, **about, **error},
@@ -158,7 +161,7 @@ class Client:
                         "job_id": job.job_id,
                         "seq": 0,
                         **about,
-                        "data": "{}",
+                        "data": told,
                         "timing": {"ttft_ms": 1},
                     },
                     {"type": "progress", "job_id": job.job_id, "seq": 0, "stage": "claimed", **about},
