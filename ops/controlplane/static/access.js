@@ -13,11 +13,6 @@ export function open() {
   for (const [table, columns, path, row, none] of TABLES) load(table, columns, path, row, none);
 }
 
-export function close() {
-  for (const [table] of TABLES) $(table).replaceChildren();
-  forgetPlain();
-}
-
 async function load(table, columns, path, row, none) {
   try {
     const { data } = await get(path);
@@ -96,11 +91,9 @@ function showPlain(plain) {
   $("key-dialog").showModal();
 }
 
-function forgetPlain() {
+$("key-dialog").addEventListener("close", () => {
   $("key-plain").textContent = "";
-}
-
-$("key-dialog").addEventListener("close", forgetPlain);
+});
 $("key-copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText($("key-plain").textContent);

@@ -6,11 +6,12 @@ import { on, stop, watch } from "./live.js";
 import * as access from "./access.js";
 import * as catalogue from "./catalogue.js";
 import * as fleet from "./fleet.js";
-import * as progress from "./progress.js";
-import * as tester from "./tester.js";
+import "./progress.js";
+import "./tester.js";
 
 const SECTIONS = ["fleet", "catalogue", "tester", "access"];
-const VIEWS = [fleet, catalogue, progress, tester, access];
+const VIEWS = [fleet, catalogue, access];
+const WHY = "pendra.why";
 
 // ---------------------------------------------------------------- signing in
 
@@ -34,26 +35,29 @@ $("sign-in-form").addEventListener("submit", async (event) => {
 
 function enter() {
   shown(true);
-  for (const view of VIEWS) view.open?.();
+  for (const view of VIEWS) view.open();
   watch(leave);
   route();
 }
 
-/** `words`: why, when it was not the person who wanted to. */
+/** `words`: why, when it was not the person who wanted to. The page starts anew: nothing that it knew stays. */
 function leave(words = "") {
   stop();
   forgetKey();
-  for (const view of VIEWS) view.close?.();
+  if (words) sessionStorage.setItem(WHY, words);
+  location.reload();
+}
+
+function ask() {
   shown(false);
-  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  $("sign-in-error").textContent = words;
+  $("sign-in-error").textContent = sessionStorage.getItem(WHY) ?? "";
+  sessionStorage.removeItem(WHY);
   $("key").focus();
 }
 
 function shown(signedIn) {
   $("sign-in").hidden = signedIn;
   for (const id of ["nav", "sign-out", "link"]) $(id).hidden = !signedIn;
-  if (!signedIn) for (const id of SECTIONS) $(id).hidden = true;
 }
 
 $("sign-out").addEventListener("click", () => leave());
@@ -109,4 +113,4 @@ addEventListener("unhandledrejection", (event) => announce(event.reason?.message
 
 showTheme();
 if (key()) enter();
-else leave();
+else ask();

@@ -16,12 +16,6 @@ on("install", (install) => {
   draw();
 });
 
-export function close() {
-  state.installs.clear();
-  known.clear();
-  draw();
-}
-
 function say(install) {
   const did = install.action === "install" ? "Install" : "Removal";
   const why = install.error ? `: ${install.error.message}` : "";

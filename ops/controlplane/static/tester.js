@@ -11,11 +11,6 @@ let running = null;
 
 on("fleet", offer);
 
-export function close() {
-  running?.abort();
-  clear();
-}
-
 function offer() {
   const able = state.fleet.models.filter((one) => one.capability === "chat").map((one) => one.id);
   choices($("t-model"), able, able.length ? null : "no chat model is served");

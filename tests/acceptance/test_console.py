@@ -1,0 +1,226 @@
+"""The console in a real browser, on a fresh machine: from signing in to removing the model that was installed.
+
+The tests are one visit, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from selenium.common.exceptions import JavascriptException
+from selenium.webdriver.common.keys import Keys
+
+from tests.acceptance.browser import Page, browsing
+from tests.acceptance.stack import MODEL, Stack, eventually
+
+ROLES = ("button", "link", "textbox", "searchbox", "combobox", "spinbutton", "checkbox", "meter", "image", "table")
+SECTIONS = ("fleet", "catalogue", "tester", "access")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An empty home, an empty store."""
+    home = tmp_path_factory.mktemp("console")
+    stack = Stack(home, home / "models", args=("--workers", "1", "--slots", "2"), model=None)
+    stack.start()
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def page(fresh: Stack) -> Iterator[Page]:
+    with browsing(fresh.url) as page:
+        assert eventually(lambda: answers(fresh), 60), fresh.log.read_text()
+        page.open()
+        yield page
+
+
+def answers(stack: Stack) -> bool:
+    assert stack.process is not None
+    assert stack.process.poll() is None, stack.log.read_text()
+    try:
+        return bool(httpx.get(f"{stack.url}/healthz", timeout=2).json()["workers"])
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_wrong_key_is_refused_in_words(page: Page) -> None:
+    page.sign_in("pdr_sk_wrong")
+    assert "not valid" in page.until(lambda: page.find("#sign-in-error").text)
+    assert not page.find("#fleet").is_displayed()
+    assert page.js("return sessionStorage.length") == 0
+    assert page.driver.switch_to.active_element.get_attribute("id") == "key"
+
+
+def test_the_right_key_shows_the_workers(page: Page, fresh: Stack) -> None:
+    page.sign_in(fresh.key)
+    row = page.until(lambda: page.find("#workers tr[data-worker]").text)
+    assert "-cpu0" in row
+    assert "0 of 2" in row
+    assert "serving" in row
+    assert page.until(lambda: page.text("#link")) == "live"
+    assert page.until(lambda: page.text("#chart-slots .value")) == "0 of 2"
+    assert page.text("#bridges tr td:last-child") == "connected"
+    assert fresh.key not in page.driver.current_url
+    assert page.js("return document.cookie + localStorage.getItem('pendra.key')") == "null"
+
+
+def test_a_model_is_installed_on_a_host_and_backend_with_progress(page: Page, fresh: Stack) -> None:
+    page.section("catalogue")
+    assert "No model is served" in page.text("#served")
+    page.type("#offer-find", "smollm2 135")
+    page.until(lambda: len(page.all("#offer li")) == 1)
+    page.click(f"[id='install-{MODEL}']")
+    hosts = [option.get_attribute("value") for option in page.all("#i-host option")]
+    assert hosts == [fresh.status()["node"]]
+    assert [option.get_attribute("value") for option in page.all("#i-backend option")] == ["pendra", "ollama"]
+    page.choose("#i-backend", "pendra")
+    page.click("#i-go")
+    assert page.until(lambda: page.find("#progress progress").is_displayed())
+    seen: list[str] = []
+
+    def done() -> bool:
+        seen.append(page.text("#progress li .chip"))
+        return page.js("return document.querySelector('#progress li').dataset.state") != "running"
+
+    page.until(done, 60)
+    assert page.text("#progress li .chip") == "done", page.text("#progress")
+    assert {"downloading", "extracting", "verifying"} & set(seen), seen
+    assert page.until(lambda: page.find(f"#served tr[data-model='{MODEL}']").text).startswith(MODEL)
+    assert "done" in page.text("#notice")
+
+
+def test_a_chat_streams(page: Page) -> None:
+    page.section("tester")
+    page.until(lambda: page.find("#t-model").get_attribute("value") == MODEL)
+    page.type("#t-tokens", "30")
+    page.type("#t-prompt", "Name three colours and describe each." + Keys.ENTER)
+    lengths: set[int] = set()
+
+    def ended() -> bool:
+        lengths.add(len(page.text(".said.assistant .words")))
+        return not page.js("return document.getElementById('t-send').disabled")
+
+    page.until(ended, 60)
+    assert len(lengths) > 3, lengths
+    assert "tokens/s" in page.until(lambda: page.text("#talk-facts"))
+    assert page.all(".said.assistant .error") == []
+
+
+def test_a_chat_is_stopped_and_its_slot_is_free(page: Page, fresh: Stack) -> None:
+    page.click("#t-clear")
+    page.type("#t-tokens", "4000")
+    page.type("#t-prompt", "Count from one to a thousand, in words.")
+    page.click("#t-send")
+    page.until(lambda: page.text(".said.assistant .words"))
+    page.click("#t-stop")
+    assert "stopped" in page.until(lambda: page.text(".said.assistant .soft:last-child"))
+    assert eventually(lambda: fresh.slots_busy() == 0)
+
+
+def test_the_fleet_shows_what_happened(page: Page) -> None:
+    page.section("fleet")
+    assert page.until(lambda: page.text("#workers .chip.full")) == MODEL
+    points = page.js("return document.querySelector('#chart-tokens .line').getAttribute('d')")
+    heights = {float(point.split(",")[1]) for point in points[1:].split("L")}
+    assert len(heights) > 1, points
+
+
+def test_a_key_is_shown_once_works_and_is_revoked(page: Page, fresh: Stack) -> None:
+    page.section("access")
+    page.type("#k-name", "robot")
+    page.type("#k-models", "smollm2:*")
+    page.click("#key-form button")
+    plain = page.until(lambda: page.find("#key-plain").text)
+    assert plain.startswith("pdr_sk_")
+    page.click("#key-dialog button.main")
+    page.until(lambda: plain not in page.driver.page_source)
+    assert fresh.key not in page.driver.page_source
+    assert status_of(fresh, plain) == 200
+    row = page.until(lambda: next(row for row in page.all("#keys tr") if "robot" in row.text))
+    assert "smollm2:*" in row.text
+    name = f"#keys tr[data-key='{row.get_attribute('data-key')}']"
+    page.click(f"{name} button")
+    page.click("#confirm-yes")
+    assert page.until(lambda: page.find(f"{name}.faded").text)
+    assert status_of(fresh, plain) == 401
+    page.type("#k-name", "  ")
+    page.click("#key-form button")
+    assert "name" in page.until(lambda: page.text("#key-error"))
+    assert page.find("#identities tr[data-identity]").text
+
+
+def status_of(stack: Stack, key: str) -> int:
+    return httpx.get(f"{stack.url}/v1/models", headers={"x-api-key": key}).status_code
+
+
+def test_dark_and_light_are_chosen_and_kept(page: Page) -> None:
+    seen = {}
+    for _ in range(2):
+        page.click("#theme")
+        seen[page.js("return document.documentElement.dataset.theme")] = colours(page)
+    assert set(seen) == {"dark", "light"}
+    assert seen["dark"] != seen["light"]
+    page.driver.refresh()  # still signed in, still light
+    page.until(lambda: page.find("#access").is_displayed())
+    assert colours(page) == seen["light"]
+    page.click("#theme")
+    assert "system" in (page.find("#theme").get_attribute("aria-label") or "")
+
+
+def colours(page: Page) -> str:
+    return str(page.js("const s = getComputedStyle(document.body); return s.color + s.backgroundColor"))
+
+
+def test_everything_has_a_name_and_nothing_is_cut_off_on_a_phone(page: Page) -> None:
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        for name in SECTIONS:
+            page.section(name)
+            assert page.js("return document.documentElement.scrollWidth") <= 360, name
+            names = page.names(*ROLES)
+            assert names
+            assert all(names), (name, names)
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_keyboard_is_enough(page: Page, fresh: Stack) -> None:
+    page.tab_to("#sign-out")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.find("#key").is_displayed())
+    assert page.js("return sessionStorage.length") == 0
+    assert page.all("#workers tr") == []
+    page.press(fresh.key, Keys.ENTER)
+    page.until(lambda: page.find("#access").is_displayed())
+    page.press(Keys.HOME)
+    page.js("document.activeElement.blur()")
+    page.tab_to("nav a[href='#catalogue']")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.all("#offer li[data-offer]"))
+    page.tab_to(f"[id='remove-served-{MODEL}']")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.find("#install-dialog").is_displayed())
+    page.press(Keys.ESCAPE)
+    assert not page.find("#install-dialog").is_displayed()
+    assert page.driver.switch_to.active_element.get_attribute("id") == f"remove-served-{MODEL}"
+
+
+def test_the_model_is_removed(page: Page, fresh: Stack) -> None:
+    page.press(Keys.ENTER)
+    page.click("#i-go")
+    assert page.until(lambda: "Remove" in page.text("#progress li") and page.text("#progress li .chip") == "done", 30)
+    assert "No model is served" in page.until(lambda: page.text("#served .empty"))
+    assert not list(fresh.models_dir.glob("*.gguf*"))
+
+
+def test_no_text_becomes_html_and_nothing_broke_a_rule(page: Page) -> None:
+    refused = "Failed to load resource"  # a 401 for the wrong key, a 400 for the name without letters
+    assert [words for words in page.problems() if refused not in words] == []
+    with pytest.raises(JavascriptException, match="TrustedHTML"):
+        page.js("document.body.innerHTML = '<b>no</b>'")
