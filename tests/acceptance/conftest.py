@@ -12,7 +12,7 @@ import pendra
 import pytest
 
 from tests.acceptance.site import Site, running_site
-from tests.acceptance.stack import Stack, running
+from tests.acceptance.stack import Stack, free_port, running
 
 HERE = Path(__file__).parent
 
@@ -37,6 +37,9 @@ def models_dir(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stack(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("home")
+    settings = home / "config.yaml"
+    settings.touch(0o600)
+    settings.write_text(f"metrics_port: {free_port()}\n")
     with running(Stack(home, models_dir, args=("--workers", "2", "--slots", "8")), workers=2) as up:
         yield up
 
