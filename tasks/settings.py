@@ -149,6 +149,11 @@ class Settings(BaseSettings):
     download_limit: Annotated[int | None, BeforeValidator(values.rate)] = _setting(
         "PENDRA_DOWNLOAD_LIMIT", "bytes a second for all installs of this host, like 20MB, or nothing (no limit)"
     )
+    private_sources: bool = _setting(
+        "PENDRA_PRIVATE_SOURCES",
+        "true or false: may tasks and catalogues name http://, file:/// and servers in private networks",
+        False,  # noqa: FBT003  # a default
+    )
     catalogue_url: Annotated[str, BeforeValidator(values.catalogue_url)] = _setting(
         "PENDRA_CATALOGUE_URL", "an http(s):// or file:/// URL of a catalogue, or nothing (the one we ship)", ""
     )

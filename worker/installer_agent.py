@@ -26,7 +26,7 @@ from tasks.redis_client import connect
 from tasks.settings import Settings
 from worker.install_notes import left, noted
 from worker.install_report import Report
-from worker.store import curated, journal, upkeep, workplace
+from worker.store import curated, journal, reach, upkeep, workplace
 from worker.store.catalogue import Catalogue
 from worker.store.installer import install
 from worker.store.planner import InstallSpec
@@ -57,7 +57,9 @@ class Agent:
         self.store = settings.models_dir
         self._settings = settings
         self._catalogue_url = settings.catalogue_url
-        self._transfer = Transfer(throttle=Throttle(settings.download_limit))
+        self._transfer = Transfer(
+            throttle=Throttle(settings.download_limit), public_only=not settings.private_sources
+        )
         self._client = connect(settings.redis_url)
         self._unloading = Unloading(self._client, self.node)
         self._lock = threading.Lock()
@@ -83,6 +85,8 @@ class Agent:
     def _install_here(
         self, spec: InstallSpec, task_id: str, report: Report, stop: Callable[[], Stop | None]
     ) -> dict[str, Any]:
+        if self._transfer.public_only:
+            reach.check(spec)
         done = install(spec, self.store, report, stop=stop, transfer=self._transfer, task_id=task_id)
         side = done.sidecar
         return {

@@ -26,6 +26,7 @@ class Host:
         self.app = make_app(url)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         self.env |= {"PENDRA_REDIS_URL": url, "PENDRA_HOME": str(home), "WORKER_ID": NODE} | env
+        self.env.setdefault("PENDRA_PRIVATE_SOURCES", "true")  # the tests' servers are on this machine
         self.process: subprocess.Popen[bytes] | None = None
         self._lives = 0
 

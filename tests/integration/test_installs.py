@@ -32,6 +32,17 @@ def host(redis_url: str, tmp_path: Path) -> Iterator[Host]:
         made.close()
 
 
+@pytest.fixture
+def strict(redis_url: str, tmp_path: Path) -> Iterator[Host]:
+    """As a host is without a word about sources."""
+    made = Host(redis_url, tmp_path, PENDRA_PRIVATE_SOURCES="false")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
 def tiny(server: FileServer) -> dict[str, str]:
     return {"model": "tiny:1", "source": server.url, "sha256": SHA256}
 
@@ -62,6 +73,13 @@ def test_failures_have_a_code_and_words_and_no_secrets(host: Host):
     assert "[bad_source] a source must not hold a password" in words
     assert "[unsupported_source] there is no backend nope" in host.words(host.ask(model="tiny:1", backend="nope"))
     assert "[bad_request] the argument size" in host.words(host.ask(model="tiny:1", size="large"))
+
+
+def test_a_task_may_not_reach_into_the_hosts_own_network(strict: Host):
+    for source in ("file:///etc/x.gguf", "http://example.org/x.gguf", "https://127.0.0.1/x.gguf"):
+        words = strict.words(strict.ask(model="tiny:1", source=source, sha256=SHA256))
+        assert "[bad_source]" in words
+        assert "PENDRA_PRIVATE_SOURCES" in words
 
 
 def test_progress_is_a_state_and_an_event_for_flower(host: Host):

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import httpx
 
-from worker.store import spans
+from worker.store import reach, spans
 from worker.store.errors import DownloadError
 from worker.store.http_answer import Changed, Facts, facts_of, headers_for, start_of
 from worker.store.partial import Closed, Partial
@@ -40,6 +40,8 @@ class Remote:
     secure: bool = True
     mirror: int = 0
     netrc: bool = False
+    own: bool = False
+    """The operator of this host named the server (`HF_ENDPOINT`), so it may be anywhere."""
 
     @property
     def name(self) -> str:
@@ -53,7 +55,8 @@ def fetch(remote: Remote, part: Partial, run: Run, check_room: Callable[[int], N
     """
     timeout = httpx.Timeout(run.transfer.stall_s, connect=_CONNECT_S)
     auth = _netrc() if remote.netrc else None
-    with httpx.Client(follow_redirects=True, timeout=timeout, auth=auth) as client:
+    options = reach.client_options() if run.transfer.public_only and not remote.own else {}
+    with httpx.Client(follow_redirects=True, timeout=timeout, auth=auth, **options) as client:
         for _ in range(_RESTARTS):
             pull = Pull(client, remote, part, run)
             try:

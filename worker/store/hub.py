@@ -60,7 +60,8 @@ def remote(source: HubSource, path: str, commit: str, mirror: int) -> Remote:
     url = hub.hf_hub_url(source.repo, path, revision=commit, endpoint=endpoint())
     token = hub.get_token()
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    return Remote(url, headers, secure=url.startswith("https://"), mirror=mirror)
+    own = endpoint() != _DEFAULT
+    return Remote(url, headers, secure=url.startswith("https://"), mirror=mirror, own=own)
 
 
 def cached(source: HubSource, path: str, revision: str) -> Path | None:

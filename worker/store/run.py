@@ -37,6 +37,7 @@ class Transfer:
 
     `connections` at once for one file of at least `split_bytes` a piece; a connection on which nothing comes for
     `stall_s` is given up; `tries` without a single byte end a download; waits between them double from `backoff_s`.
+    `public_only`: somebody from afar asked, so nothing in a private network is reached (`worker.store.reach`).
     """
 
     throttle: Throttle = field(default_factory=Throttle)
@@ -45,6 +46,7 @@ class Transfer:
     stall_s: float = 30.0
     tries: int = 6
     backoff_s: tuple[float, float] = (0.5, 15.0)
+    public_only: bool = False
 
     def pause(self, failures: int, after_s: float | None = None) -> float:
         """Seconds before the next try, after `failures` in a row; a server's own wish counts up to two minutes."""
