@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from ops.wheels import Build, Machine, best, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,17 @@ def next_steps(*, has_key: bool, fleet_key_path: str, redis_url: str) -> str:
         f"All hosts share the Redis at {redis_url} and one fleet key: copy {fleet_key_path} to each of them.",
     ]
     return "\n".join(lines)
+
+
+def build_advice(machine: Machine, python: str, *, wanted: Build | None, uses_gpu: Callable[[], bool]) -> str:
+    """The line that installs the llama.cpp that fits the machine, or the build that is `wanted`; "" when it is here.
+
+    `uses_gpu` tells whether the installed one can (asked only when it matters).
+    """
+    build = wanted or best(machine)
+    if build is Build.CPU and wanted is None:
+        return ""
+    if wanted is None and uses_gpu():
+        return ""
+    why = f"for --build {build}" if wanted else f"llama.cpp here computes on the CPU only; to use {build}"
+    return f"{why}:\n  {choose(build, machine).shown(python)} --force-reinstall --no-deps"

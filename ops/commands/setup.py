@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 @click.option("--speaches", metavar="URL|off|''", help="Speaches endpoint; empty = look for it.")
 @click.option("--redis-url", metavar="URL", help="Redis of the fleet.")
 @click.option("--api-url", metavar="URL", help="Pendra API to dial.")
+@click.option("--build", metavar="NAME", help="llama.cpp build: cuda, rocm, vulkan, metal, cpu.")
 @click.option("--non-interactive", is_flag=True, help="Ask nothing; what is not given stays as it is.")
 @click.option("--force", is_flag=True, help="Replace other values in the file without asking.")
-def command(*, key_file: Any, non_interactive: bool, force: bool, **flags: str | None) -> None:
+def command(*, key_file: Any, build: str | None, non_interactive: bool, force: bool, **flags: str | None) -> None:
     """Ask for the worker key, name, models folder and backends, and write them to the file (mode 0600).
 
     Every question is also an option. Makes the fleet key when there is none.
@@ -36,6 +37,7 @@ def command(*, key_file: Any, non_interactive: bool, force: bool, **flags: str |
     from tasks.settings import load_settings
     from tasks.settings_errors import shown
 
+    advice = _build_advice(build)
     if key_file is not None:
         flags["key"] = key_file.read().strip()
     given = _given(flags)
@@ -49,6 +51,8 @@ def command(*, key_file: Any, non_interactive: bool, force: bool, **flags: str |
     click.echo(f"wrote {path}" + (f": {', '.join(answers)}" if answers else " (nothing new)"))
     _make_fleet_key(after)
     _make_workload_key(after)
+    if advice:
+        click.echo(advice)
     click.echo(
         next_steps(
             has_key=after.gpu_worker_private_key is not None,
@@ -56,6 +60,20 @@ def command(*, key_file: Any, non_interactive: bool, force: bool, **flags: str |
             redis_url=shown("redis_url", after.redis_url).strip('"'),
         )
     )
+
+
+def _build_advice(build: str | None) -> str:
+    """How to install the llama.cpp that fits, when the one here does not use what the machine has; else ""."""
+    import sys
+
+    from ops.setup import build_advice
+    from ops.wheels import Build, this_machine
+    from worker.devices import llama_uses_gpus
+
+    if build is not None and build not in set(Build):
+        raise click.UsageError(f"--build {build}: {', '.join(Build)} are allowed")
+    wanted = Build(build) if build else None
+    return build_advice(this_machine(), sys.executable, wanted=wanted, uses_gpu=llama_uses_gpus)
 
 
 def _given(flags: Mapping[str, str | None]) -> dict[str, Any]:

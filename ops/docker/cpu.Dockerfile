@@ -28,8 +28,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
 # A number that no host uses for a person; volumes take these folders' owner when they are first mounted.
-RUN groupadd --system --gid 10001 pendra \
-    && useradd --system --no-log-init --uid 10001 --gid pendra --home-dir /var/lib/pendra --shell /usr/sbin/nologin pendra \
+RUN groupadd --gid 10001 pendra \
+    && useradd --no-log-init --no-create-home --uid 10001 --gid pendra --home-dir /var/lib/pendra --shell /usr/sbin/nologin pendra \
     && install -d -o pendra -g pendra -m 0700 /var/lib/pendra /keys \
     && install -d -o pendra -g pendra /models
 COPY --from=build /opt/pendra /opt/pendra

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ops import cli
-from ops.setup import plan
+from ops.setup import build_advice, plan
+from ops.wheels import Build, Machine
 from tasks.sealing import FleetKey
 from tasks.settings import Settings, load_settings
 from tasks.settings_edit import env_of
@@ -131,3 +132,18 @@ def test_the_plan_is_what_the_file_does_not_say_yet():
     made = plan({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})
     assert dict(made.changes) == {"b": 3, "c": 4}
     assert made.replaced == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cuda", "uses_gpu", "says"),
+    [
+        (None, None, False, None),
+        (None, (12, 4), True, None),
+        (None, (12, 4), False, "whl/cu124"),
+        (Build.CPU, None, False, "whl/cpu"),
+        (Build.VULKAN, None, True, "-DGGML_VULKAN=ON"),
+    ],
+)
+def test_the_build_that_fits_is_named_when_it_is_not_here(wanted, cuda, uses_gpu, says):
+    text = build_advice(Machine("Linux", "x86_64", cuda), "python", wanted=wanted, uses_gpu=lambda: uses_gpu)
+    assert says in text if says else text == ""
