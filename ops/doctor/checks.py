@@ -23,7 +23,7 @@ def checks_of(settings: Settings) -> dict[str, Look]:
     if state and state.api_url:
         api = state.api_url.replace("http", "ws", 1)
     return {
-        "key": partial(key.look, settings),
+        "key": partial(key.look, settings, local=bool(state and state.api_url)),
         "packages": shadow.look,
         "dns": partial(dns.look, api),
         "api": partial(link.look, api),

@@ -16,16 +16,21 @@ _READ_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`files`: those that may hold secrets, with their modes. Reading the settings checked the key's length."""
+    """`local`: the bridge speaks to this host's own API. `files`: those that may hold secrets, with their modes.
+
+    That a key is 32 bytes in base64 was checked when the settings were read.
+    """
 
     has_key: bool
+    local: bool
     files: tuple[tuple[Path, int], ...]
 
 
-def look(settings: Settings) -> list[Verdict]:
+def look(settings: Settings, *, local: bool = False) -> list[Verdict]:
+    """`local`: as in `Facts`."""
     paths = (settings.config_path, settings.fleet_key_path, settings.workload_key_file)
     files = tuple((path, path.stat().st_mode) for path in paths if path.is_file())
-    return judge(Facts(settings.gpu_worker_private_key is not None, files), posix=sys.platform != "win32")
+    return judge(Facts(settings.gpu_worker_private_key is not None, local, files), posix=sys.platform != "win32")
 
 
 def judge(facts: Facts, *, posix: bool = True) -> list[Verdict]:
@@ -35,6 +40,8 @@ def judge(facts: Facts, *, posix: bool = True) -> list[Verdict]:
     ]
     if facts.has_key:
         out.append(ok(CHECK, "GPU_WORKER_PRIVATE_KEY is an Ed25519 seed of 32 bytes"))
+    elif facts.local:
+        out.append(ok(CHECK, "`pendra up` made a key of its own"))
     else:
         found = "GPU_WORKER_PRIVATE_KEY is not set: this host cannot run a bridge to the API"
         out.append(
