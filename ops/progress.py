@@ -66,7 +66,7 @@ class Lines:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = self._clock()
-        if stage is self._stage and now - self._said < _EVERY_S:
+        if stage == self._stage and now - self._said < _EVERY_S:
             return
         self._stage, self._said = stage, now
         self._write(f"{self._label}: {describe(stage, done, total)}")
@@ -105,7 +105,7 @@ def _bar_of(display: bars.Progress, label: str) -> Progress:
 
     def update(stage: str, done: int, total: int | None) -> None:
         nonlocal stage_now
-        if stage is not stage_now:
+        if stage != stage_now:
             stage_now = stage
             display.reset(task, total=total, description=f"{label} {stage}")
         display.update(task, completed=done, total=total)

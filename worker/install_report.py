@@ -51,7 +51,7 @@ class Report:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = self._clock()
-        if stage is self._stage and now - self._told < _EVERY_S:
+        if stage == self._stage and now - self._told < _EVERY_S:
             return
         if stage is not self._stage:
             self._rate = Rate()

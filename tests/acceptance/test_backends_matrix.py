@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -120,6 +121,22 @@ def test_ollama_installs_and_uninstalls(site: Site) -> None:
     assert site.chat("pulled:1b").status_code == 200
     assert site.managed("uninstalls", "pulled:1b", backend="ollama")["state"] == "done"
     assert eventually(lambda: "pulled:1b" not in site.ids(), 10)
+
+
+def test_the_command_installs_into_ollama_with_progress_and_removes(site: Site) -> None:
+    layers = {"sha256:" + "b" * 64: 1_000_000, "sha256:" + "c" * 64: 500}  # for longer than one look at the progress
+    site.ollama.library["typed:1b"] = layers
+    done = site.stack.cli("models", "install", "typed:1b", "--backend", "ollama", "--all", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^typed:1b on wrk-\w+: (pulling|downloading)", done.stderr, re.MULTILINE), done.stderr
+    assert site.ollama.pulled.items() >= layers.items(), "all of it came"
+    assert eventually(lambda: "typed:1b" in site.ids("chat"), 10)
+    reply = site.openai.chat.completions.create(model="typed:1b", messages=[{"role": "user", "content": "hello"}])
+    assert reply.choices[0].message.content == "Hello Ollama"
+    gone = site.stack.cli("models", "uninstall", "typed:1b", "--backend", "ollama", "--all")
+    assert gone.returncode == 0, gone.stderr
+    assert eventually(lambda: "typed:1b" not in site.ids(), 10)
+    assert site.chat("typed:1b").status_code == 404
 
 
 def test_lm_studio_installs_and_sends_to_its_app_to_uninstall(site: Site) -> None:

@@ -21,9 +21,9 @@ _START_S = 60.0
 
 
 @contextmanager
-def llama_server(model: Path) -> Iterator[str]:
-    """The server's URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def llama_server(model: Path, port: int = 0) -> Iterator[str]:
+    """The server's URL. `port` 0: any free one."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "tests.fakes.llama_server", str(model), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -51,7 +51,9 @@ def main(model: str, port: int) -> None:
     from llama_cpp.server.settings import ModelSettings, ServerSettings
 
     settings = ModelSettings(model=model, model_alias=ALIAS, n_ctx=2048, n_threads=2, verbose=False)
-    app = create_app(server_settings=ServerSettings(), model_settings=[settings])
+    # by itself it ends a running stream when anybody lists its models
+    quiet = ServerSettings(interrupt_requests=False)
+    app = create_app(server_settings=quiet, model_settings=[settings])
 
     @app.get("/version")
     def version() -> dict[str, str]:

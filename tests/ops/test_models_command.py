@@ -113,3 +113,11 @@ def test_lines_come_at_each_stage_and_every_few_seconds():
     lines(Stage.VERIFYING, 4000, 4000)
     assert said == ["m: downloading", "m: downloading 2.0 kB of 4.0 kB", "m: verifying 4.0 kB of 4.0 kB"]
     assert describe(Stage.DOWNLOADING, 1000, None) == "downloading 1.0 kB"
+
+
+def test_a_stage_is_told_once_though_its_name_came_anew_over_the_wire():
+    said: list[str] = []
+    lines = Lines("m", said.append, clock=lambda: 1.0)
+    for done in range(3):
+        lines(b"downloading".decode(), done, 10)
+    assert said == ["m: downloading"]
