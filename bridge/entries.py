@@ -23,9 +23,9 @@ class Entry(Frozen):
     next_seq: int = 0
     streamed: bool = False
     continuable: bool = True
-    tokens: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = Field(default=(), repr=False)
     kid: str = ""
-    steps: tuple[bytes, ...] = ()
+    steps: tuple[bytes, ...] = Field(default=(), repr=False)
     losses: int = 0
     handovers: int = 0
     unacked: tuple[tuple[int, str, bool], ...] = Field(default=(), repr=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ops.home_lock import holder
 from tasks import keys
@@ -24,7 +24,7 @@ from worker.children import Change, ChildSpec, State
 class Part(BaseModel):
     """One supervised process. `pid` None: it is not running now."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     name: str
     role: str
@@ -38,10 +38,10 @@ class Part(BaseModel):
 class NodeState(BaseModel):
     """What the supervisor knows: itself and its parts."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     node: str
-    redis_url: str
+    redis_url: str = Field(repr=False)  # may hold a password
     api_url: str | None = None
     parts: tuple[Part, ...] = ()
 

@@ -47,7 +47,7 @@ class Resume(Frozen):
     it.
     """
 
-    token_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = Field(default=(), repr=False)
     kid: str = ""
     steps: tuple[bytes, ...] = Field(default=(), repr=False)
 
@@ -293,8 +293,8 @@ class JobRow(Frozen):
 class Overview(Frozen):
     """What a bridge has open, the oldest first; `total` may be more than the rows that are listed.
 
-    `fleet_keys` as in `WorkerInfo`. `waiting`: jobs that no worker has a slot for. `pace`: tokens a second that came
-    from each worker lately, by worker id; only workers that said something.
+    `fleet_keys` as in `WorkerInfo`. `waiting`: jobs that no worker has a slot for. `pace`: tokens a second
+    that each worker makes, by worker id, as `bridge.pace` counts them.
     """
 
     bridge_id: str

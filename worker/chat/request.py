@@ -58,7 +58,9 @@ def parse_chat(body: JsonObject) -> ChatRequest:
 class ChatFields(GenerationFields):
     """The fields we read."""
 
-    messages: list[Message] = Field(min_length=1, description="a list of one or more {role, content} messages")
+    messages: list[Message] = Field(
+        min_length=1, description="a list of one or more {role, content} messages", repr=False
+    )
     max_tokens: int | None = of("a whole number from 1", ge=1, lt=2**31)
     max_completion_tokens: int | None = of("a whole number from 1", ge=1, lt=2**31)
     logprobs: bool | None = of("true or false")

@@ -79,9 +79,9 @@ class CompletionFields(GenerationFields):
     """The fields we read."""
 
     prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_prompts), Field(max_length=MOST_PROMPTS, strict=False)] = (
-        Field(description=f"a text, a list of token ids, or a list of 1 to {MOST_PROMPTS} of either")
+        Field(description=f"a text, a list of token ids, or a list of 1 to {MOST_PROMPTS} of either", repr=False)
     )
-    suffix: str | None = of("a text")
+    suffix: str | None = of("a text", repr=False)
     echo: bool | None = of("true or false")
     max_tokens: int | None = of("a whole number from 0; -1 = until the context is full", ge=UNLIMITED, lt=2**31)
     logprobs: int | None = of(TOP_LOGPROBS, ge=0, le=MOST_TOP_LOGPROBS)

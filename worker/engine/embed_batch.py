@@ -7,7 +7,7 @@ An input that does not fit is first in the next batch, so nothing starves.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Item:
 
     pending: Pending
     index: int
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] = field(repr=False)
 
 
 class BatchQueue:

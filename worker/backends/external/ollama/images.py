@@ -30,7 +30,7 @@ MOST_PIXELS = 4096
 
 
 class _Body(Body):
-    prompt: str = Field(min_length=1, description="a text that says what to draw")
+    prompt: str = Field(min_length=1, description="a text that says what to draw", repr=False)
     n: int | None = of(f"a whole number from 1 to {MOST_IMAGES}", ge=1, le=MOST_IMAGES)
     size: str | None = of('like "1024x1024", or "auto"', pattern=r"^(\d{2,4}x\d{2,4}|auto)$")
     seed: int | None = of("a whole number of 64 bits", ge=-(2**63), lt=2**63)
