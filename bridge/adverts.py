@@ -32,10 +32,9 @@ def models_frame(fleet: Fleet) -> Models:
     return Models(models=tuple(merged(sorted(rows[model_id], key=place)) for model_id in sorted(rows)))
 
 
-def capacity_frame(fleet: Fleet, waiting: int, pace: Mapping[str, float] = _NO_PACE) -> Capacity:
+def capacity_frame(fleet: Fleet, waiting: int) -> Capacity:
     busy = sum(min(view.busy, view.info.slots_total) for view in fleet)
-    tokens = round(sum(pace.values()), 1)
-    return Capacity(slots_total=fleet.slots, slots_busy=busy, waiting=waiting, tokens_per_second=tokens)
+    return Capacity(slots_total=fleet.slots, slots_busy=busy, waiting=waiting)
 
 
 def keys_frame(fleet: Fleet) -> Keys:
@@ -74,7 +73,7 @@ class Adverts:
         frames = {
             "workers": encode(workers_frame(fleet, draining=draining, pace=paces)),
             "models": encode(models_frame(fleet)),
-            "capacity": encode(capacity_frame(fleet, waiting, paces)),
+            "capacity": encode(capacity_frame(fleet, waiting)),
             "keys": encode(keys_frame(fleet)),
         }
         fresh = [text for name, text in frames.items() if self._last.get(name) != text]

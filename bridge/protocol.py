@@ -191,8 +191,8 @@ class Resume(Frame):
 class WorkerAdvert(Frame):
     """One serving process, listed to the API as a worker of its own (`wrk-…-gpu0`).
 
-    `loaded`: those of `models` it can answer with at once. `tokens_per_second`: what this bridge got of it, the mean
-    of the last seconds.
+    `loaded`: those of `models` it can answer with at once. `tokens_per_second`: what it makes for all bridges, as the
+    mean of the last seconds (of external servers: what this bridge streams from them).
     """
 
     id: str
@@ -227,13 +227,12 @@ class Models(Frame):
 
 
 class Capacity(Frame):
-    """How full the fleet is: slots, jobs waiting in the bridge, tokens a second that came through it lately."""
+    """How full the fleet is: slots, and jobs waiting in the bridge."""
 
     type: Literal["capacity"] = "capacity"
     slots_total: int
     slots_busy: int
     waiting: int
-    tokens_per_second: float = 0.0
 
 
 class WorkloadKey(Frame):

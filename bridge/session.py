@@ -222,6 +222,7 @@ class Session:
             if self._ledger.fleet.get(news.worker_id) is None:
                 event(log, logging.INFO, "worker.joined", worker_id=news.worker_id, slots=news.slots_total)
             self._ledger.fleet.upsert(news, now)
+            self._ledger.pace.beat(news.worker_id, news.engines, now)
 
     def pong(self, now: float) -> None:
         """Our own ping came back: Redis passes on what is said."""

@@ -91,7 +91,7 @@ class Stream:
 
     def _count(self, record: JobRecord, tokens: int, now: float) -> None:
         self._ledger.hooks.said(record, tokens, now)
-        self._ledger.pace.said(record.worker_id, tokens, now)
+        self._ledger.pace.said(record.worker_id, tokens)
 
     def _say(self, record: JobRecord, data: str, now: float) -> None:
         """The next piece of the reply's text."""

@@ -53,7 +53,7 @@ class Reading:
 
     @property
     def tokens_per_second(self) -> float:
-        return sum(sum(bridge.pace.values()) for bridge in self.bridges)
+        return sum(self.pace_of(worker.worker_id) for worker in self.workers)
 
     @property
     def jobs(self) -> tuple[JobRow, ...]:
@@ -62,7 +62,7 @@ class Reading:
         return tuple(sorted(rows, key=lambda row: -row.age_s))
 
     def pace_of(self, worker_id: str) -> float:
-        return sum(bridge.pace.get(worker_id, 0.0) for bridge in self.bridges)
+        return max((bridge.pace.get(worker_id, 0.0) for bridge in self.bridges), default=0.0)
 
     def models(self) -> tuple[ModelLoad, ...]:
         """By id."""

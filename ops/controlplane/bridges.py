@@ -35,7 +35,6 @@ class Bridge:
         self.keys: tuple[WorkloadKey, ...] = ()
         self.slots_free = 0
         self.waiting = 0
-        self.tokens_per_second = 0.0
         self.unconfirmed: frozenset[str] = frozenset()
         """Jobs from before the reconnect that the bridge has not said yet it still holds."""
 
@@ -55,7 +54,6 @@ class Bridge:
         elif isinstance(frame, Capacity):
             self.slots_free = max(0, frame.slots_total - frame.slots_busy)
             self.waiting = frame.waiting
-            self.tokens_per_second = frame.tokens_per_second
         else:
             self.keys = frame.keys
 

@@ -33,7 +33,7 @@ def sample(bridges: Iterable[Bridge], at: float) -> dict[str, Any]:
         "waiting": sum(bridge.waiting for bridge in here),
         "slots_busy": sum(worker["slots_busy"] for worker in workers),
         "slots_total": sum(worker["slots_total"] for worker in workers),
-        "tokens_per_second": round(sum(bridge.tokens_per_second for bridge in here), 1),
+        "tokens_per_second": round(sum(worker["tokens_per_second"] for worker in workers), 1),
     }
 
 
@@ -42,7 +42,7 @@ def _bridge(bridge: Bridge) -> dict[str, Any]:
 
 
 def _workers(bridges: Iterable[Bridge]) -> list[dict[str, Any]]:
-    """Bridges that share a Redis see the same workers: slots count once, what each had of a worker is added up."""
+    """Bridges that share a Redis see the same workers: they count once."""
     rows: dict[str, dict[str, Any]] = {}
     for bridge in bridges:
         if bridge.link is None:
@@ -58,6 +58,6 @@ def _joined(known: dict[str, Any] | None, advert: WorkerAdvert) -> dict[str, Any
         return row
     return row | {
         "slots_busy": max(known["slots_busy"], row["slots_busy"]),
-        "tokens_per_second": round(known["tokens_per_second"] + row["tokens_per_second"], 1),
+        "tokens_per_second": max(known["tokens_per_second"], row["tokens_per_second"]),
         "draining": known["draining"] or row["draining"],
     }

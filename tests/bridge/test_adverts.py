@@ -53,4 +53,3 @@ def test_each_worker_says_what_is_in_memory_and_how_fast_it_is() -> None:
     frame = workers_frame(view, pace={"w3": 41.5, "w9": 1.0})
     assert [advert.tokens_per_second for advert in frame.workers] == [0.0, 0.0, 41.5]
     assert (frame.workers[2].models, frame.workers[2].loaded, frame.workers[2].gpu) == (("m", "n"), ("m",), (gpu,))
-    assert capacity_frame(view, 0, {"w3": 41.5, "w9": 1.0}).tokens_per_second == 42.5

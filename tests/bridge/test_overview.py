@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge import overview as module
+from tasks.figures import EngineFigures
 from tests.bridge.builders import Driven, chunk, job, worker
 
 
@@ -31,15 +32,15 @@ def test_a_long_list_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_queue_and_the_tokens_a_second_of_each_worker() -> None:
-    driven = Driven(worker(slots=1))
+    driven = Driven()
+    for made in (100, 110, 120):
+        driven.now += 1
+        driven.beat(worker(slots=1, engines=(EngineFigures(model="m", completion_tokens=made),)))
     driven.start("runs")
-    driven.events(*(chunk(seq, job_id="runs") for seq in range(1, 7)))
     driven.send(job("waits"))
-    driven.now += 1
     view = driven.session.overview(driven.now)
-    assert (view.waiting, view.pace) == (1, {"w1": 2.0})
+    assert (view.waiting, view.pace) == (1, {"w1": 10.0})
     driven.frames.clear()
-    driven.tick(0.1)
+    driven.tick(0.3)
     adverts = {frame["type"]: frame for frame in driven.frames}
-    assert adverts["capacity"]["tokens_per_second"] == 2.0
-    assert adverts["workers"]["workers"][0]["tokens_per_second"] == 2.0
+    assert adverts["workers"]["workers"][0]["tokens_per_second"] == 10.0

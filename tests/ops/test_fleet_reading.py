@@ -35,8 +35,8 @@ def test_live_workers_and_every_bridges_report(redis_url: str) -> None:
         reading = read_fleet(client)
     assert [one.worker_id for one in reading.workers] == ["wrk-a-cpu0", "wrk-b-cpu0"]
     assert (reading.hosts, reading.slots_busy, reading.slots_total) == (2, 4, 8)
-    assert (reading.waiting, reading.tokens_per_second) == (4, 42.5)
-    assert (reading.pace_of("wrk-a-cpu0"), reading.pace_of("wrk-b-cpu0")) == (42.5, 0.0)
+    assert (reading.waiting, reading.tokens_per_second) == (4, 30.0)
+    assert (reading.pace_of("wrk-a-cpu0"), reading.pace_of("wrk-b-cpu0")) == (30.0, 0.0)
 
 
 def test_models_with_who_has_them_and_what_runs() -> None:

@@ -16,14 +16,14 @@ class NoLink:
     def close(self, code: int, reason: str) -> None: ...
 
 
-def bridge(name: str, *adverts: WorkerAdvert, waiting: int = 0, pace: float = 0.0) -> Bridge:
+def bridge(name: str, *adverts: WorkerAdvert, waiting: int = 0) -> Bridge:
     hello = Hello(
         worker_id=name, version="1.2", public_key=name, nonce="n", time=0.0, protocol=1, signature="s"
     )  # fmt: skip
     made = Bridge(hello, NoLink())
     made.advertise(Workers(workers=adverts))
     made.advertise(Models(models=(ModelInfo(id="m", loaded=True),)))
-    made.advertise(Capacity(slots_total=4, slots_busy=1, waiting=waiting, tokens_per_second=pace))
+    made.advertise(Capacity(slots_total=4, slots_busy=1, waiting=waiting))
     return made
 
 
@@ -33,13 +33,13 @@ def advert(worker_id: str = "w1", **fields: Any) -> WorkerAdvert:
 
 
 def test_a_worker_that_two_bridges_see_is_one_worker() -> None:
-    one = bridge("b1", advert(tokens_per_second=10.0), waiting=2, pace=10.0)
-    two = bridge("b2", advert(slots_busy=3, tokens_per_second=2.5, draining=True), waiting=1, pace=2.5)
+    one = bridge("b1", advert(tokens_per_second=10.0), waiting=2)
+    two = bridge("b2", advert(slots_busy=3, tokens_per_second=2.5, draining=True), waiting=1)
     (worker,) = fleet_view([two, one])["workers"]
-    assert (worker["slots_busy"], worker["tokens_per_second"], worker["draining"]) == (3, 12.5, True)
+    assert (worker["slots_busy"], worker["tokens_per_second"], worker["draining"]) == (3, 10.0, True)
     assert "kids" not in worker
     assert sample([one, two], 7.0) == {
-        "at": 7.0, "waiting": 3, "slots_busy": 3, "slots_total": 4, "tokens_per_second": 12.5,
+        "at": 7.0, "waiting": 3, "slots_busy": 3, "slots_total": 4, "tokens_per_second": 10.0,
     }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def test_models_with_their_workers_and_the_hosts() -> None:
 
 
 def test_a_bridge_that_is_away_is_shown_without_its_workers() -> None:
-    away = bridge("b1", advert(), waiting=5, pace=9.0)
+    away = bridge("b1", advert(), waiting=5)
     away.link = None
     view = fleet_view([away])
     assert view["bridges"] == [{"id": "b1", "connected": False, "version": "1.2"}]

@@ -70,8 +70,8 @@ async def test_the_fleet_then_what_changes_then_a_sample_a_second(api: httpx.Asy
         assert (worker["id"], worker["slots_total"], worker["draining"]) == (WORKER, 4, False)
         assert fleet["bridges"] == [{"id": bridge.worker_id, "connected": True, "version": "9.9.9"}]
         assert [model["id"] for model in fleet["models"]] == ["minilm", MODEL]
-        await bridge.send(Capacity(slots_total=4, slots_busy=2, waiting=7, tokens_per_second=41.5))
-        await bridge.advertise(draining=True, slots_busy=2)
+        await bridge.send(Capacity(slots_total=4, slots_busy=2, waiting=7))
+        await bridge.advertise(draining=True, slots_busy=2, tokens_per_second=41.5)
         assert (await events.next("fleet"))["workers"][0]["draining"] is True
         point = await events.next("sample")
         assert (point["waiting"], point["slots_busy"], point["tokens_per_second"]) == (7, 2, 41.5)
