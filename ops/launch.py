@@ -16,7 +16,7 @@ from ops.stack import Node, Serving
 from tasks import fleet_key_file
 from tasks.errors import PendraError
 from tasks.settings import Settings
-from worker import devices
+from worker import devices, vram
 from worker.backends.external.discovery import all_off
 from worker.children import ChildSpec
 from worker.private import keys as workload_keys
@@ -77,7 +77,7 @@ def whole_stack(
         fleet_key_file.ensure(settings.fleet_key_path)
     workload_keys.ensure(settings.workload_key_file)
     settings.fleet_keys()  # a bad key is told here, not in five logs
-    shares = devices.plan(devices.probe(), workers)
+    shares = _devices(settings, workers)
     server = embedded_redis.prepare(settings.home) if own_redis else None
     node = node_of(settings, server.url if server else settings.redis_url)
     seed = kept(settings.home / BRIDGE_KEY_FILE, generate_seed)
@@ -110,11 +110,18 @@ def workers_only(settings: Settings, serving: Serving, *, workers: int | None) -
     """`pendra worker`: the device children of a fleet host, with the Redis and the key of its fleet."""
     settings.fleet_keys()
     node = node_of(settings, settings.redis_url)
-    shares = devices.plan(devices.probe(), workers)
+    shares = _devices(settings, workers)
     specs = stack.worker_specs(node, shares, serving, (), partial(_worker_ready, node, serving))
     specs = (*specs, stack.agent_spec(node, ()), *_proxies(settings, node, ()))
     state = NodeState(node=node.worker_id, redis_url=node.redis_url)
     return Launch(home=settings.home, specs=specs, state=state, workers=len(shares), models=serving.models)
+
+
+def _devices(settings: Settings, workers: int | None) -> tuple[devices.Device, ...]:
+    """What this host serves on. Who holds memory of its GPUs already is told in the log."""
+    host = devices.probe()
+    vram.tell(vram.held(host.gpus) if host.gpus else ())
+    return devices.plan(host, workers, settings.gpu_groups)
 
 
 def _proxies(settings: Settings, node: Node, needs: tuple[str, ...]) -> tuple[ChildSpec, ...]:

@@ -161,8 +161,7 @@ def _worker_env(worker_id: str, device: Device, serving: Serving) -> dict[str, s
         "PENDRA_DEVICE": device.label,
         "PENDRA_THREADS": str(device.threads),
     }
-    if device.gpu is not None:
-        env["CUDA_VISIBLE_DEVICES"] = device.gpu.uuid
+    env |= dict(device.env)
     if serving.slots is not None:
         env["MAX_CONCURRENT"] = str(serving.slots)
     if serving.models:

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 
 from tasks.errors import WorkerError
+from worker import builds
+from worker.builds import Build, BuildDevice
 from worker.options import Options
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -20,8 +22,7 @@ def free_bytes(options: Options) -> int:
     """Free memory of where a model with these options lives. Raises WorkerError when the GPU cannot be asked."""
     if options.cpu:
         return main_memory()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return together(gpus_memory(visible), options.tensor_split, options.main_gpu)
+    return together(_devices_memory("free"), options.tensor_split, options.main_gpu)
 
 
 def whole_bytes(options: Options) -> int | None:
@@ -29,8 +30,7 @@ def whole_bytes(options: Options) -> int | None:
     if options.cpu:
         return whole_main_memory()
     try:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return together(gpus_memory(visible, field="total"), options.tensor_split, options.main_gpu)
+        return together(_devices_memory("total"), options.tensor_split, options.main_gpu)
     except WorkerError:
         return None
 
@@ -72,6 +72,20 @@ def together(free: Sequence[int], split: Sequence[float] = (), main_gpu: int | N
     return min(
         (int(there * whole / part) for there, part in zip(free, split, strict=False) if part), default=sum(free)
     )
+
+
+def _devices_memory(field: str) -> tuple[int, ...]:
+    """Of the NVIDIA GPUs this process sees, or of the devices of its ROCm, Vulkan, Metal or SYCL build."""
+    if builds.shipped() - {Build.CPU, Build.CUDA}:
+        return build_memory(builds.accelerators(builds.devices()), field)
+    return gpus_memory(os.environ.get("CUDA_VISIBLE_DEVICES"), field=field)
+
+
+def build_memory(found: Sequence[BuildDevice], field: str) -> tuple[int, ...]:
+    """`free` or `total` bytes of each device. Raises WorkerError when there is none, or one does not say."""
+    if not found or not all(one.total for one in found):
+        raise WorkerError("the GPU does not say how much memory is free", code="model_load_failed")
+    return tuple(int(getattr(one, field)) for one in found)
 
 
 def gpus_memory(visible: str | None, nvml: Any = None, *, field: str = "free") -> tuple[int, ...]:

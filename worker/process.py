@@ -33,6 +33,7 @@ from worker.capacity import MAX_SLOTS, slots_from_memory
 from worker.control import Control, Restore, Unload
 from worker.engine.api import EngineStats
 from worker.figures import engine_figures
+from worker.gpu_watch import GpuWatch, check, named
 from worker.heartbeat import Heartbeat
 from worker.private.keys import Keyring
 from worker.publisher import Publisher
@@ -70,6 +71,7 @@ class Process:
         make_runtime: Callable[[Settings, int, Publisher, Callable[[], None]], Serving],
         *,
         stall_s: float = STALL_S,
+        gpus: tuple[str, ...] = (),
     ) -> None:
         self.settings = settings
         self.slots = slots
@@ -114,6 +116,7 @@ class Process:
         )
         self.leave: Callable[[], None] = lambda: None
         """How a drain that shall end the process ends it; the program sets it."""
+        self._gpus = GpuWatch(gpus, self.abandon)
         self._watchdog = Watchdog(self._pulse, self.abandon, stall_s=stall_s)
 
     # ----------------------------------------------------------------- life cycle
@@ -125,6 +128,7 @@ class Process:
         self._control.start()
         self.heartbeat.start()
         self._watchdog.start()
+        self._gpus.start()
         self.changed()
         threading.Thread(target=self._preload, name="preload", daemon=True).start()
         threading.Thread(target=redis_persistence.warn, args=(self.settings.redis_url,), daemon=True).start()
@@ -166,6 +170,7 @@ class Process:
         self._want = None
         self._ended.set()
         self._watchdog.stop()
+        self._gpus.stop()
         self.runtime.close()
         self.publisher.stop()
         self._control.stop()
@@ -215,6 +220,7 @@ class Process:
             public_keys=tuple(key.public_base64 for key in workload_keys),
             engines=engine_figures(self.runtime.stats()),
             loads=self.runtime.loads(),
+            gpu=self._gpus.figures,
             fleet_keys=self._fleet_keys,
         )
 
@@ -266,10 +272,12 @@ def slots_of(settings: Settings, asked: int | None) -> int:
 
 
 def build_process(settings: Settings, asked_slots: int | None = None) -> Process:
-    """The real thing. Raises ConfigError for settings that cannot be used."""
+    """The real thing. Raises ConfigError for settings that cannot be used, and for a GPU that does not answer."""
+    gpus = named(os.environ.get("CUDA_VISIBLE_DEVICES")) if settings.device.startswith("gpu") else ()
+    check(gpus)
     from worker.runtime import Runtime  # noqa: PLC0415  # loads llama.cpp
 
-    return Process(settings, slots_of(settings, asked_slots), Runtime)
+    return Process(settings, slots_of(settings, asked_slots), Runtime, gpus=gpus)
 
 
 # The process of this interpreter, for the task: Celery calls a function and gives it nothing but its arguments.

@@ -7,48 +7,17 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ConfigError
+from tests.fakes.nvml import Card, FakeNvml
 from worker import devices
+from worker.builds import Build, BuildDevice
 from worker.devices import Gpu, Host, plan, shares, visible
 
 GPUS = tuple(Gpu(n, f"GPU-{n}{n}{n}{n}-aaaa", "NVIDIA H200") for n in range(3))
 
 
-class FakeNvml:
-    """pynvml with three GPUs; `broken` fails where a lost GPU does."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, *, driver: bool = True, broken: bool = False, as_bytes: bool = False) -> None:
-        self.driver, self.broken, self.as_bytes = driver, broken, as_bytes
-        self.open = 0
-
-    def nvmlInit(self) -> None:  # noqa: N802  # NVML's name
-        if not self.driver:
-            raise self.NVMLError
-        self.open += 1
-
-    def nvmlShutdown(self) -> None:  # noqa: N802  # NVML's name
-        self.open -= 1
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802  # NVML's name
-        return len(GPUS)
-
-    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:  # noqa: N802  # NVML's name
-        return number
-
-    def nvmlDeviceGetUUID(self, handle: int) -> str | bytes:  # noqa: N802  # NVML's name
-        if self.broken and handle == 1:
-            raise self.NVMLError
-        return GPUS[handle].uuid.encode() if self.as_bytes else GPUS[handle].uuid
-
-    def nvmlDeviceGetName(self, handle: int) -> str | bytes:  # noqa: N802  # NVML's name
-        return GPUS[handle].name.encode() if self.as_bytes else GPUS[handle].name
-
-
 @pytest.mark.parametrize("as_bytes", [False, True])
 def test_nvml_lists_gpus(*, as_bytes: bool) -> None:
-    nvml = FakeNvml(as_bytes=as_bytes)
+    nvml = FakeNvml(*(Card(gpu.uuid, gpu.name, near=()) for gpu in GPUS), as_bytes=as_bytes)
     assert devices.nvidia_gpus(nvml) == GPUS
     assert nvml.open == 0
 
@@ -57,9 +26,10 @@ def test_no_driver_means_no_gpus() -> None:
     assert devices.nvidia_gpus(FakeNvml(driver=False)) == ()
 
 
-def test_a_gpu_that_fails_is_not_guessed_around() -> None:
-    nvml = FakeNvml(broken=True)
-    assert devices.nvidia_gpus(nvml) == ()
+def test_a_gpu_that_is_lost_takes_nobody_with_it() -> None:
+    nvml = FakeNvml(Card("GPU-0"), Card("GPU-1", lost=True), Card("GPU-2"))
+    found = devices.nvidia_gpus(nvml)
+    assert [(gpu.label, gpu.uuid) for gpu in found] == [("gpu0", "GPU-0"), ("gpu2", "GPU-2")]
     assert nvml.open == 0
 
 
@@ -72,7 +42,7 @@ def test_one_process_per_gpu() -> None:
 
 def test_asked_for_more_workers_gpus_are_shared_in_turn() -> None:
     planned = plan(Host(cpus=(0, 1), gpus=GPUS[:2]), workers=3)
-    assert [(d.label, d.gpu.index if d.gpu else None) for d in planned] == [("gpu0", 0), ("gpu1", 1), ("gpu2", 0)]
+    assert [(d.label, d.gpu.index if d.gpu else None) for d in planned] == [("gpu0", 0), ("gpu1", 1), ("gpu0x1", 0)]
 
 
 def test_without_a_gpu_one_process_has_every_cpu() -> None:
@@ -143,3 +113,82 @@ def test_a_gpu_without_a_cuda_build_is_not_used(monkeypatch: pytest.MonkeyPatch)
     assert devices.probe().gpus == ()
     monkeypatch.setattr(devices, "llama_uses_gpus", lambda: True)
     assert devices.probe().gpus == GPUS
+
+
+# ------------------------------------------------------------------ groups, MIG, other builds, NUMA
+
+
+def test_a_group_is_one_process_and_the_rest_have_one_each() -> None:
+    planned = plan(Host(cpus=tuple(range(32)), gpus=GPUS), groups=[("1", GPUS[2].uuid)])
+    assert [(d.label, d.env) for d in planned] == [
+        ("gpu0", (("CUDA_VISIBLE_DEVICES", GPUS[0].uuid),)),
+        ("gpu1-2", (("CUDA_VISIBLE_DEVICES", f"{GPUS[1].uuid},{GPUS[2].uuid}"),)),
+    ]
+    assert planned[1].name == "2 × NVIDIA H200"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "groups", "words"),
+    [
+        (GPUS, [("7",)], "GPU 7, which is not here"),
+        ((), [("0", "1")], "usable GPUs: none"),
+        (GPUS, [("0",), (GPUS[0].uuid,)], "twice"),
+        ((Gpu(0, "MIG-a", "H200 MIG", mig=0),), [("0",)], "MIG mode"),
+    ],
+)
+def test_a_group_that_cannot_be(gpus: tuple[Gpu, ...], groups: list[tuple[str, ...]], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan(Host(cpus=(0,), gpus=gpus), groups=groups)
+
+
+def test_mig_instances_have_a_process_each() -> None:
+    slices = tuple(Gpu(0, f"MIG-{n}", "H200 MIG 1g", mig=n) for n in range(2))
+    planned = plan(Host(cpus=(0, 1), gpus=(*slices, GPUS[1])))
+    assert [d.label for d in planned] == ["gpu0m0", "gpu0m1", "gpu1"]
+    assert planned[1].env == (("CUDA_VISIBLE_DEVICES", "MIG-1"),)
+
+
+def test_a_gpus_process_runs_on_the_cpus_beside_it() -> None:
+    near = Gpu(0, "GPU-a", "H200", cpus=(4, 5, 6, 7, 99))
+    assert plan(Host(cpus=tuple(range(8)), gpus=(near,)))[0].cpus == (4, 5, 6, 7)
+    assert plan(Host(cpus=(4, 5), gpus=(near,)))[0].cpus == (), "all we have is near"
+    assert plan(Host(cpus=(0, 1), gpus=(near,)))[0].cpus == (), "nothing we have is near"
+
+
+@pytest.mark.parametrize(
+    ("build", "env"),
+    [
+        (Build.ROCM, (("HIP_VISIBLE_DEVICES", "1"),)),
+        (Build.VULKAN, (("GGML_VK_VISIBLE_DEVICES", "1"),)),
+        (Build.METAL, ()),
+    ],
+)
+def test_devices_of_other_builds(build: Build, env: tuple[tuple[str, str], ...]) -> None:
+    host = Host(cpus=(0, 1), others=tuple(BuildDevice(build, n, f"dev{n}", "a card") for n in range(2)))
+    planned = plan(host)
+    assert [(d.label, d.name, d.gpus) for d in planned] == [("gpu0", "a card", ()), ("gpu1", "a card", ())]
+    assert planned[1].env == env
+
+
+def test_cpu_workers_stay_on_their_numa_node() -> None:
+    host = Host(cpus=(0, 1, 2, 3, 4, 5), nodes=((0, 2, 4), (1, 3, 5)))
+    assert [d.cpus for d in plan(host, workers=2)] == [(0, 2, 4), (1, 3, 5)]
+    assert [d.cpus for d in plan(host, workers=3)] == [(0, 2), (4,), (1, 3, 5)]
+    assert [d.cpus for d in plan(host)] == [(0, 1, 2, 3, 4, 5)]
+
+
+def test_numa_nodes_as_linux_lists_them(tmp_path: Path) -> None:
+    for node, cpus in (("node0", "0-2,8"), ("node1", "3\n"), ("node10", "")):
+        (tmp_path / node).mkdir()
+        (tmp_path / node / "cpulist").write_text(cpus)
+    assert devices.numa_nodes(tmp_path) == ((0, 1, 2, 8), (3,), ())
+    assert devices.numa_nodes(tmp_path / "nowhere") == ()
+
+
+def test_a_build_for_something_else_chooses_its_devices_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = (BuildDevice(Build.VULKAN, 0, "Vulkan0", "a card"),)
+    monkeypatch.setattr(devices, "nvidia_gpus", lambda: GPUS)
+    monkeypatch.setattr(devices, "other_devices", lambda: other)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    host = devices.probe()
+    assert (host.gpus, host.others) == ((), other)

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from tasks.errors import WorkerError
-from worker import memory
+from worker import builds, memory
+from worker.builds import Build, BuildDevice
 from worker.options import Options
 
 GB = 1024**3
@@ -107,3 +108,15 @@ def test_a_containers_limit_is_all_the_memory_there_is(tmp_path: Path) -> None:
     assert memory.whole_main_memory(tmp_path) == whole > 0
     (tmp_path / "memory.max").write_text("1048576")
     assert memory.whole_main_memory(tmp_path) == 1048576
+
+
+def test_a_build_for_other_gpus_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = (BuildDevice(Build.METAL, 0, "Metal", "M4", free=6 * GB, total=8 * GB),)
+    monkeypatch.setattr(builds, "shipped", lambda: frozenset({Build.METAL, Build.CPU}))
+    monkeypatch.setattr(builds, "devices", lambda: (*cards, BuildDevice(Build.CPU, 0, "CPU", "")))
+    assert memory.free_bytes(Options(cpu=False)) == 6 * GB
+    assert memory.whole_bytes(Options(cpu=False)) == 8 * GB
+    monkeypatch.setattr(builds, "devices", tuple)
+    with pytest.raises(WorkerError, match="how much memory"):
+        memory.free_bytes(Options(cpu=False))
+    assert memory.whole_bytes(Options(cpu=False)) is None
