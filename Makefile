@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MODELS := .cache/models
 SMOLLM := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: demo test lint types unit model bench chaos clean
+.PHONY: demo test lint types unit model audit bench chaos image-check chart-check clean
 
 demo: $(VENV)/.run
 	$(BIN)/pendra demo --home .demo --models-dir $(MODELS)
@@ -33,6 +33,18 @@ MINUTES ?= 10
 chaos: $(VENV)/.dev
 	CHAOS_EXAMPLES=4000 $(BIN)/python -m pytest -q tests/bridge/test_session_model.py
 	$(BIN)/python -m tests.chaos.storm $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES)
+
+audit: $(VENV)/.dev  # known vulnerabilities; asks PyPI about every package, so it is no part of `test`
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --local --skip-editable
+
+# Not in `make test`: the CPU image's steps in a chroot (root, debootstrap, minutes), the chart rendered (Go, sprig).
+image-check:
+	sh ops/docker/chroot_check.sh .cache/image
+
+chart-check: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "kubernetes-validate>=1.30"
+	PYTHON=$(BIN)/python sh tests/ops/chart/check.sh
 
 bench: $(VENV)/.dev model
 	$(BIN)/python -m bench.stack
