@@ -94,8 +94,8 @@ class MetricsServer:
         while True:
             try:
                 return await asyncio.to_thread(start_http_server, self._port, self._host, registry)
-            except OSError as exc:
-                why = exc.strerror or type(exc).__name__
+            except (OSError, UnicodeError) as exc:  # UnicodeError: a host that is no name at all
+                why = getattr(exc, "strerror", None) or type(exc).__name__
                 event(log, logging.ERROR, "metrics.not_serving", host=self._host, port=self._port, why=why)
                 await asyncio.sleep(AGAIN_S)
 

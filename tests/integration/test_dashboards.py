@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from prometheus_client import Metric
 
 from tasks.errors import STATUS_BY_CODE
+from tasks.redis_client import connect
 from tests.integration.bridge_world import World, eventually
 from tests.integration.promql import ADDED, Selected, matches, parsed, selectors, shown
 from tests.integration.watched_fleet import a_watched_fleet, families
@@ -59,6 +61,9 @@ def _is_a_code(matcher: Any) -> bool:
 
 @pytest.fixture(scope="module")
 def page(redis_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    with contextlib.closing(connect(redis_server.url)) as client:
+        client.flushall()
+
     async def scraped() -> dict[str, Metric]:
         async with a_watched_fleet(redis_server.url, tmp_path_factory.mktemp("watched")) as world:
             await eventually(lambda: _has_figures(world))
