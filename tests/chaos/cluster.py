@@ -31,6 +31,7 @@ from tests.acceptance.stack import free_port
 from tests.chaos.wire import Wire
 from tests.fakes.counting_llama import write_counting_llama
 from tests.fakes.redis_server import RedisServer
+from tests.fakes.tiny_bert import write_tiny_bert
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "count"
@@ -209,6 +210,7 @@ def _store(home: Path) -> Path:
     store = home / "models"
     store.mkdir()
     write_counting_llama(store / "count.gguf")
+    write_tiny_bert(store / "bert.gguf")
     (store / "count.gguf.meta.json").write_text('{"id": "count", "purpose": "chat", "licence": "CC0-1.0"}')
     return store
 
