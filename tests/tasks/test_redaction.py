@@ -24,7 +24,7 @@ SECRET = "the patient has a rare disease"
 CONTENT = frozenset({
     "body", "data", "parts", "resume", "tokens", "token_ids", "steps", "step", "unacked", "text", "prompt",
     "suffix", "messages", "response_key", "resume_key", "ciphertext", "seed", "secret", "password", "api_key",
-    "redis_url", "fleet_keys",
+    "redis_url",
 })
 # fmt: on
 """Names of fields that hold content or secrets wherever they stand."""
