@@ -71,6 +71,9 @@ class LazyGroup(click.Group):
         return [name for name, entry in COMMANDS.items() if importlib.util.find_spec(entry.module)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from ops.platforms import refuse
+
+        refuse(cmd_name)
         return COMMANDS[cmd_name].load() if cmd_name in self.list_commands(ctx) else None
 
     def resolve_command(

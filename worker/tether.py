@@ -69,10 +69,15 @@ def watch(child: subprocess.Popen[bytes], parent: int, parent_of_self: Callable[
             return code if code >= 0 else 128 - code
 
 
+def _passed_on() -> list[signal.Signals]:
+    """Those of SIGTERM, SIGINT and SIGHUP that this system has."""
+    return [signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
+
 def supervise(argv: Sequence[str], parent: int) -> int:
     """The fallback: run `argv` below us, pass signals on, and end it when the parent ends."""
     child = subprocess.Popen(list(argv))
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for signum in _passed_on():
         signal.signal(signum, lambda received, _frame: child.send_signal(received))
     return watch(child, parent)
 
