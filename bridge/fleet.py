@@ -5,16 +5,19 @@ A lease is judged by when a heartbeat was *received* (monotonic), so clocks of o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from tasks.contract import ModelInfo, WorkerInfo
+from tasks.contract import CONTRACT_VERSION, ModelInfo, WorkerInfo, understands
 from tasks.keys import WORKER_LEASE_S
+from tasks.logs import event
 from tasks.settings_values import BACKENDS
 
+_LOG = logging.getLogger("pendra.bridge")
 _BEATS = 2  # a heartbeat on its way may be older than what we just saw; the second one is not
 
 
@@ -61,6 +64,11 @@ class WorkerView:
     def idle_proxy(self) -> bool:
         """A proxy worker whose host runs no external server: it has slots, but nothing to serve."""
         return self.info.role == "proxy" and not self.info.models
+
+    @property
+    def speaks(self) -> bool:
+        """Its version is near enough to ours for work."""
+        return understands(self.info.v)
 
     @property
     def draining(self) -> bool:
@@ -123,6 +131,8 @@ class Fleet:
         view = self._workers.get(info.worker_id)
         if view is None:
             view = self._workers[info.worker_id] = WorkerView(info, now)
+            if not view.speaks:
+                _log_stranger(info)
         elif view.info == info:
             view.beat(now)
             return False
@@ -176,6 +186,11 @@ class Fleet:
     @property
     def slots(self) -> int:
         return sum(view.info.slots_total for view in self if not view.idle_proxy)
+
+
+def _log_stranger(info: WorkerInfo) -> None:
+    about = {"worker_id": info.worker_id, "version": info.version, "contract": info.v, "ours": CONTRACT_VERSION}
+    event(_LOG, logging.ERROR, "fleet.version_refused", **about, hint="upgrade the older of bridge and worker")
 
 
 def decode_fleet(message: bytes | str) -> WorkerInfo | Gone | None:

@@ -80,7 +80,7 @@ def _kids(envelope: dict[str, Any]) -> frozenset[str]:
 
 def eligible(need: Need, fleet: Fleet) -> list[WorkerView]:
     """Workers that may run the job, busy or not."""
-    return [view for view in fleet if not view.draining and _fits(need, view)]
+    return [view for view in fleet if view.speaks and not view.draining and _fits(need, view)]
 
 
 def slots_for(need: Need, fleet: Fleet) -> int:
@@ -112,6 +112,8 @@ def refusal(need: Need, fleet: Fleet) -> PendraError | None:
     serving = [view for view in fleet if view.info.slots_total > 0 and not view.idle_proxy]
     if not serving:
         return UnavailableError("no worker is connected; start one with `pendra worker`")
+    if not any(view.speaks for view in serving):
+        return _strangers("every connected worker")
     if need.pin is not None:
         return _pin_refusal(need, need.pin, fleet)
     if need.model not in models_of(serving):
@@ -143,6 +145,11 @@ def _no_key(who: str) -> UnavailableError:
     return UnavailableError(words, code="no_private_inference_worker")
 
 
+def _strangers(who: str) -> UnavailableError:
+    words = f"{who} is more than one minor version apart from the bridge; upgrade the older of them"
+    return UnavailableError(words, code="version_mismatch")
+
+
 def has_room(view: WorkerView, model: str) -> bool:
     """Whether the worker has the model, and the memory for it."""
     row = view.rows.get(model)
@@ -158,6 +165,8 @@ def _pin_refusal(need: Need, pin: str, fleet: Fleet) -> PendraError | None:
     view, model = fleet.get(pin), need.model
     if view is None:
         return NotFoundError(f"the pinned worker '{pin}' is not connected", code="worker_not_found")
+    if not view.speaks:
+        return _strangers(f"the pinned worker '{pin}'")
     if model not in view.installed:
         return NotFoundError(f"the pinned worker '{pin}' does not have '{model}'", code="model_not_installed")
     if (unable := _incapable(need, [view], fleet)) is not None:

@@ -17,8 +17,14 @@ from tasks.figures import EngineFigures, GpuFigures, LoadFigures
 from tasks.frozen import Frozen as Frozen  # noqa: PLC0414  # exported: all models of the contract are made of it
 
 CONTRACT_VERSION = 1
+"""One more with every minor version that changes the contract."""
 
 JsonObject = dict[str, Any]
+
+
+def understands(version: object) -> bool:
+    """Whether we speak with who speaks this version: one more or one less than ours."""
+    return isinstance(version, int) and abs(version - CONTRACT_VERSION) <= 1
 
 
 class JobKind(StrEnum):

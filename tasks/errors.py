@@ -179,6 +179,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "no_worker": 503,
     "no_private_inference_worker": 503,
     "no_labelled_worker": 503,
+    "version_mismatch": 503,
     "redis_unavailable": 503,
     "audit_unavailable": 503,
     "draining": 503,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
-from tasks.contract import CONTRACT_VERSION, EVENT, Chunk, Event
+from tasks.contract import CONTRACT_VERSION, EVENT, Chunk, Event, understands
 from tasks.errors import SealError
 from tasks.sealing import Opener, Sealer, event_aad
 
@@ -56,9 +56,9 @@ def unpack(batch: bytes) -> list[Envelope]:
     """The batch's envelopes. Raises SealError when the bytes are not a batch."""
     try:
         version, worker_id, rows = msgpack.unpackb(batch)
-        if version != CONTRACT_VERSION:
+        if not understands(version):
             raise SealError(f"an event batch of contract version {version!r}; this build speaks {CONTRACT_VERSION}")
-        return [Envelope(worker_id, str(j), int(a), int(s), bytes(sealed)) for j, a, s, sealed in rows]
+        return [Envelope(worker_id, str(j), int(a), int(s), bytes(sealed)) for j, a, s, sealed, *_ in rows]
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as exc:  # OverflowError: int(inf)
         raise SealError("bytes on the event channel are not an event batch") from exc
 

@@ -17,7 +17,7 @@ import redis
 from pydantic import ValidationError
 
 from tasks import keys
-from tasks.contract import Job
+from tasks.contract import CONTRACT_VERSION, Job, understands
 from tasks.errors import PendraError, SealError, UnavailableError, WorkerError
 from tasks.logs import event, where
 from tasks.redis_client import retryable
@@ -142,11 +142,14 @@ class Server:
             self._runtime.serve(job, reply, token)
 
     def _unseal(self, job_id: str, payload: bytes) -> Job:
-        """Raises SealError, or WorkerError for a job of a contract this build does not speak."""
+        """Raises SealError, or UnavailableError for a job of a contract this build does not speak."""
         try:
-            return Job.model_validate_json(self._opener.open(payload, payload_aad(job_id)))
+            job = Job.model_validate_json(self._opener.open(payload, payload_aad(job_id)))
         except ValidationError:
-            raise WorkerError("this worker does not understand the job: bridge and worker versions differ") from None
+            raise _stranger("this worker does not understand the job: bridge and worker versions differ") from None
+        if not understands(job.v):
+            raise _stranger(f"the job has contract version {job.v}, this worker speaks {CONTRACT_VERSION}")
+        return job
 
     def _refuse(self, job_id: str, attempt: int, error: PendraError) -> None:
         """A job that does not open cannot say who waits for it; its hash can."""
@@ -161,3 +164,7 @@ class Server:
             reply = self._publisher.open(stub)
             reply.fail(error)
             reply.wait()
+
+
+def _stranger(why: str) -> UnavailableError:
+    return UnavailableError(f"{why}; upgrade the older of the two", code="version_mismatch")

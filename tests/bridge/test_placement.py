@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from bridge.fleet import Fleet
 from bridge.placement import Need, Plan, need_of, plan, refusal
 from tasks.contract import WorkerInfo
@@ -107,3 +109,18 @@ def test_every_refusal_has_its_own_code() -> None:
 def test_a_body_that_only_looks_sealed_is_no_private_job() -> None:
     assert need_of(job(body={"pendra_encrypted": {"recipients": "x"}})).kids == frozenset()
     assert need_of(job(body={"pendra_encrypted": 1})).kids == frozenset()
+
+
+def test_workers_one_version_apart_serve_and_strangers_do_not() -> None:
+    near = fleet(worker("older", v=0), worker("newer", v=2))
+    assert {name for name, _ in plan(M, near).candidates} == {"older", "newer"}  # type: ignore[union-attr]
+    far = fleet(worker("far", v=4))
+    assert plan(M, far) is None
+    assert code(M, worker("far", v=4)) == "version_mismatch"
+    assert code(Need("m", pin="far"), worker("far", v=4), worker("w1")) == "version_mismatch"
+
+
+def test_a_stranger_is_told_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    view = fleet(worker("far", v=4))
+    view.upsert(worker("far", v=4), 1.0)
+    assert [record.action for record in caplog.records] == ["fleet.version_refused"]  # type: ignore[attr-defined]

@@ -135,6 +135,15 @@ def test_a_worker_without_a_demanded_label_gives_the_job_back_unread(world):
     assert (world.said[-1].code, world.said[-1].retryable) == ("no_labelled_worker", True)
 
 
+def test_a_job_of_a_far_version_is_refused_in_words(world):
+    job = Job(v=5, job_id="j", model="m", body={}, created=0, bridge_id="b")
+    world.lay_down(job.model_dump_json().encode())
+    world.server.serve("j", 0)
+    (said,) = world.said
+    assert (said.code, said.retryable) == ("version_mismatch", True)
+    assert "upgrade the older" in said.message
+
+
 def test_nobodys_job_leaves_no_trace(world):
     world.server.serve("j", 0)
     world.lay_down(attempt=1)
@@ -173,8 +182,8 @@ def test_a_job_can_be_cancelled_before_it_is_claimed(world, monkeypatch):
     ("lay", "code"),
     [
         ({"key": FleetKey(bytes([1] * 32))}, "seal_broken"),
-        ({"plaintext": b'{"v": 99}'}, "worker_error"),
-        ({"plaintext": b"not json"}, "worker_error"),
+        ({"plaintext": b'{"v": 99}'}, "version_mismatch"),
+        ({"plaintext": b"not json"}, "version_mismatch"),
     ],
 )
 def test_a_job_that_cannot_be_read_is_answered(world, caplog, lay, code):
