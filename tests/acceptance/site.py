@@ -124,7 +124,8 @@ def _ended(install: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @contextmanager
-def running_site(home: Path, models_dir: Path) -> Iterator[Site]:
+def running_site(home: Path, models_dir: Path, **env: str) -> Iterator[Site]:
+    """`env`: more variables for the stack."""
     ollama = OllamaServer(
         models=[CHAT, THINKER, EMBEDDER, PAINTER, BLIND, SEER, Model(MODEL)], words=("Hello", " Ollama")
     )
@@ -135,7 +136,7 @@ def running_site(home: Path, models_dir: Path) -> Iterator[Site]:
         for server in servers.values():
             held.callback(server.stop)
         backends = {f"{name.upper()}_ENDPOINT": server.url for name, server in servers.items()}
-        backends["PENDRA_REFRESH_SECONDS"] = "0.3"
+        backends |= {"PENDRA_REFRESH_SECONDS": "0.3", **env}
         stack = held.enter_context(running(Stack(home, models_dir, args=("--slots", "2"), backends=backends)))
         headers = {"Authorization": f"Bearer {stack.key}"}
         api = held.enter_context(httpx.Client(base_url=stack.url, headers=headers, timeout=60))
