@@ -32,6 +32,7 @@ $(SMOLLM): | $(VENV)/.run
 MINUTES ?= 10
 chaos: $(VENV)/.dev
 	CHAOS_EXAMPLES=4000 $(BIN)/python -m pytest -q tests/bridge/test_session_model.py
+	CHAOS_LONG=1 $(BIN)/python -m pytest -q tests/chaos/test_every_moment.py
 	$(BIN)/python -m tests.chaos.storm $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES)
 
 audit: $(VENV)/.dev  # known vulnerabilities; asks PyPI about every package, so it is no part of `test`
