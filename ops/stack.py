@@ -22,6 +22,8 @@ PROXY = "proxy"
 PRIVATE_KEY = "GPU_WORKER_PRIVATE_KEY"
 BACKEND_KEYS = tuple(name.upper() for name in settings_sources.BACKEND_KEYS)
 FLEET_KEY = "PENDRA_FLEET_KEY"
+_NOBODYS = (PRIVATE_KEY, f"{PRIVATE_KEY}_FILE")  # but the bridge's
+_FLEET_KEYS = (FLEET_KEY, f"{FLEET_KEY}_FILE")
 _GOODBYE_S = 3.0  # a bridge gives its jobs `grace_s` to end, then tells the API of those that did not
 
 Ready = Callable[[Run], bool]
@@ -64,7 +66,7 @@ def redis_spec(node: Node, server: EmbeddedRedis, ready: Ready) -> ChildSpec:
         role=REDIS,
         argv=server.argv,
         log_path=node.log(REDIS),
-        drop_env=(PRIVATE_KEY, FLEET_KEY, *BACKEND_KEYS),
+        drop_env=(*_NOBODYS, *_FLEET_KEYS, *BACKEND_KEYS),
         ready=ready,
         grace_s=5.0,
     )
@@ -77,7 +79,7 @@ def controlplane_spec(node: Node, host: str, port: int, ready: Ready) -> ChildSp
         argv=_pendra("controlplane", "--host", host, "--port", str(port)),
         log_path=node.log(CONTROLPLANE),
         env={"PENDRA_HOME": str(node.home), "PENDRA_LOG_FILE": str(node.log(CONTROLPLANE))},
-        drop_env=(PRIVATE_KEY, FLEET_KEY, *BACKEND_KEYS),
+        drop_env=(*_NOBODYS, *_FLEET_KEYS, *BACKEND_KEYS),
         ready=ready,
     )
 
@@ -104,7 +106,7 @@ def agent_spec(node: Node, needs: tuple[str, ...]) -> ChildSpec:
         argv=_module("worker.installer_agent"),
         log_path=node.log(AGENT),
         env=node.env(AGENT),
-        drop_env=(PRIVATE_KEY, FLEET_KEY),
+        drop_env=(*_NOBODYS, *_FLEET_KEYS),
         needs=needs,
         grace_s=node.grace_s,
     )
@@ -119,7 +121,7 @@ def proxy_spec(node: Node, needs: tuple[str, ...]) -> ChildSpec:
         argv=_module("worker.proxy"),
         log_path=node.log(PROXY),
         env=node.env(PROXY) | {"PENDRA_CHILD_ID": worker_id, "PENDRA_DEVICE": PROXY, "CUDA_VISIBLE_DEVICES": ""},
-        drop_env=(PRIVATE_KEY,),
+        drop_env=_NOBODYS,
         needs=needs,
         grace_s=node.grace_s,
         worker_id=worker_id,
@@ -145,7 +147,7 @@ def _worker_spec(
         argv=_module("worker.process"),
         log_path=node.log(name),
         env=node.env(name) | _worker_env(worker_id, device, serving),
-        drop_env=(PRIVATE_KEY, *BACKEND_KEYS),
+        drop_env=(*_NOBODYS, *BACKEND_KEYS),
         cpus=device.cpus,
         needs=needs,
         ready=ready(worker_id),

@@ -55,6 +55,8 @@ def test_each_part_holds_only_the_secrets_it_needs() -> None:
         has_private_key = "GPU_WORKER_PRIVATE_KEY" in spec.env
         assert has_private_key == (spec.role == "bridge")
         assert has_private_key != ("GPU_WORKER_PRIVATE_KEY" in spec.drop_env)
+        assert ("GPU_WORKER_PRIVATE_KEY" in spec.drop_env) == ("GPU_WORKER_PRIVATE_KEY_FILE" in spec.drop_env)
+        assert ("PENDRA_FLEET_KEY" in spec.drop_env) == ("PENDRA_FLEET_KEY_FILE" in spec.drop_env)
         assert ("PENDRA_FLEET_KEY" in spec.drop_env) == (spec.role not in {"bridge", "worker", "proxy"})
 
 
