@@ -90,4 +90,4 @@ def _show(made: Token, minutes: int) -> None:
 
 
 def _told(node: str, address: str, verdict: Verdict) -> None:
-    click.echo(f"{address}: {verdict or f'{node} has the keys'}", err=True)
+    click.echo(f"{node} ({address}) {verdict}", err=True)

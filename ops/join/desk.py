@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum
 
+from ops.join.errors import JoinError
 from ops.join.grant import Ask
 from ops.join.sealing import proves
 from ops.join.token import Token
@@ -19,20 +20,27 @@ _ADDRESSES_KEPT = 1000
 
 
 class Verdict(StrEnum):
-    """The value is the error code; `GRANTED` has none."""
-
-    GRANTED = ""
-    EXPIRED = "join_token_expired"
-    USED = "join_token_used"
-    REFUSED = "join_refused"
-    RATE_LIMITED = "join_rate_limited"
+    GRANTED = "has the keys"
+    EXPIRED = "came with an expired token"
+    USED = "came with a used token"
+    REFUSED = "refused: another token"
+    RATE_LIMITED = "not listened to: too many refusals"
 
 
-WORDS = {
-    Verdict.EXPIRED: "the token has expired; make a new one with `pendra fleet token`",
-    Verdict.USED: "the token was used by another host; make one for this host with `pendra fleet token`",
-    Verdict.REFUSED: "the token is not the one that was printed here; copy the whole line again",
-    Verdict.RATE_LIMITED: "too many refused attempts from this address; try again in a minute",
+ERRORS = {
+    Verdict.EXPIRED: JoinError(
+        "the token has expired; make a new one with `pendra fleet token`", code="join_token_expired"
+    ),
+    Verdict.USED: JoinError(
+        "the token was used by another host; make one for this host with `pendra fleet token`",
+        code="join_token_used",
+    ),
+    Verdict.REFUSED: JoinError(
+        "the token is not the one that was printed there; copy the whole line again", code="join_refused"
+    ),
+    Verdict.RATE_LIMITED: JoinError(
+        "too many refused attempts from this address; try again in a minute", code="join_rate_limited"
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from ops.join import sealing
-from ops.join.desk import WORDS, Desk, Verdict
+from ops.join.desk import ERRORS, Desk, Verdict
 from ops.join.errors import JoinError
 from ops.join.grant import Answer, Ask, Grant
 from ops.join.token import Token
@@ -124,4 +124,5 @@ def _ask_of(line: bytes) -> Ask | None:
 
 
 def _no(verdict: Verdict) -> Answer:
-    return Answer(code=verdict, message=WORDS[verdict])
+    error = ERRORS[verdict]
+    return Answer(code=error.code, message=error.message)
