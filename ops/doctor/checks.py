@@ -7,7 +7,7 @@ from functools import partial
 from ops.cli import version
 from ops.doctor import dns, fleet, gpu, key, link, redis_server, servers, shadow, store
 from ops.doctor.examine import Look
-from ops.doctor.verdict import Verdict, failed
+from ops.doctor.verdict import Verdict, failed, skipped
 from ops.node_state import read_state
 from tasks.errors import ConfigError
 from tasks.settings import Settings
@@ -20,19 +20,26 @@ def checks_of(settings: Settings) -> dict[str, Look]:
     state = read_state(settings.home)
     redis_url = state.redis_url if state else settings.redis_url
     api = settings.app_server_ws_url
+    local = bool(state and state.api_url)
     if state and state.api_url:
         api = state.api_url.replace("http", "ws", 1)
     return {
-        "key": partial(key.look, settings, local=bool(state and state.api_url)),
+        "key": partial(key.look, settings, local=local),
         "packages": shadow.look,
-        "dns": partial(dns.look, api),
-        "api": partial(link.look, api),
+        **_way_to(api, needed=local or settings.gpu_worker_private_key is not None),
         "redis": partial(redis_server.look, redis_url),
         "fleet": partial(fleet.look, settings, redis_url, version()),
         "gpu": gpu.look,
         "models": partial(store.look, settings),
         "backends": partial(servers.look, settings),
     }
+
+
+def _way_to(api: str, *, needed: bool) -> dict[str, Look]:
+    """A host without a key runs no bridge: its workers speak to Redis alone, and the API may be out of reach."""
+    if needed:
+        return {"dns": partial(dns.look, api), "api": partial(link.look, api)}
+    return {"api": lambda: [skipped(link.LINK, f"{api} is not asked: only a host with a key needs it")]}
 
 
 def without_settings(problem: ConfigError) -> tuple[list[Verdict], dict[str, Look]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
 
 from ops.doctor.verdict import Verdict, failed, ok, skipped
 
@@ -31,7 +33,5 @@ def judge(host: str, addresses: tuple[str, ...], why: str) -> Verdict:
 
 
 def through_proxy(url: str) -> bool:
-    """Whether HTTPS_PROXY, HTTP_PROXY or ALL_PROXY counts for this URL, and NO_PROXY does not."""
-    parts, proxies = urlsplit(url), getproxies()
-    kinds = ("wss", "https", "all", "socks") if parts.scheme == "wss" else ("ws", "http", "all", "socks")
-    return any(kind in proxies for kind in kinds) and not proxy_bypass(parts.hostname or "")
+    """Whether the bridge's link to this URL goes through a proxy (HTTPS_PROXY, NO_PROXY …), as websockets decides."""
+    return get_proxy(parse_uri(url)) is not None

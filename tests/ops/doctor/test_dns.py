@@ -36,4 +36,3 @@ def test_no_proxy_is_heeded(monkeypatch):
     monkeypatch.setenv("NO_PROXY", ".site")
     assert dns.through_proxy("wss://api.pendra.ai")
     assert not dns.through_proxy("wss://api.site")
-    assert not dns.through_proxy("ws://api.pendra.ai")

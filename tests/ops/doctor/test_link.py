@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import socketserver
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from websockets.exceptions import InvalidProxyMessage
@@ -38,6 +39,31 @@ def challenge(offset_s: float = 0.0) -> Callable[[ServerConnection], None]:
         connection.send(encode(Challenge(nonce=generate_nonce(), time=time.time() + offset_s)))
 
     return says
+
+
+class ConnectProxy(socketserver.StreamRequestHandler):
+    """Lets anybody CONNECT anywhere, and remembers where."""
+
+    asked: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        host, _, port = self.rfile.readline().split()[1].decode().rpartition(":")
+        self.asked.append(host)
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", int(port))) as there:
+            back = threading.Thread(target=pump, args=(there, self.connection))
+            back.start()
+            pump(self.connection, there)
+            back.join()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(4096):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 def by_check(verdicts: list[Verdict]) -> dict[str, Verdict]:
@@ -89,6 +115,21 @@ def test_nobody_listens():
         port = free.getsockname()[1]
     (verdict,) = link.look(f"ws://127.0.0.1:{port}")
     assert verdict.level is Level.FAILED
+
+
+def test_a_proxy_is_gone_through(monkeypatch):
+    ConnectProxy.asked.clear()
+    with an_api(challenge()) as url, socketserver.ThreadingTCPServer(("127.0.0.1", 0), ConnectProxy) as proxy:
+        serving = threading.Thread(target=proxy.serve_forever)
+        serving.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        found = by_check(link.look(url.replace("127.0.0.1", "api.invalid")))
+        proxy.shutdown()
+        serving.join()
+    assert ConnectProxy.asked == ["api.invalid"]
+    assert found["api"].level is Level.OK, found
+    assert "through the proxy" in found["api"].found
 
 
 def test_a_proxy_that_nobody_is_is_blamed(monkeypatch):
