@@ -191,7 +191,11 @@ setting() { # name, value: never replaces what is there
     (umask 077; printf '%s=%s\n' "$1" "$2" >>"$env_file")
 }
 
-worker_service() { [ "$build" = cuda ] && echo worker || echo worker-cpu; }
+worker_service() { # what was installed counts more than what is found now
+    if [ -e "$env_file" ] && grep -q '^PENDRA_GPU_WORKERS=' "$env_file"; then
+        if grep -qx 'PENDRA_GPU_WORKERS=0' "$env_file"; then echo worker-cpu; else echo worker; fi
+    elif [ "$build" = cuda ]; then echo worker; else echo worker-cpu; fi
+}
 profiles() {
     list=''
     [ "$build" = cuda ] || list=cpu
@@ -244,14 +248,27 @@ user pendra on >$password ~* &* +@all -@admin -@dangerous +info +config|get"
     off_unless_asked SPEACHES_ENDPOINT speaches
 }
 
+# Named one by one, so that a host without a GPU never builds the CUDA image.
+services() {
+    list="redis bridge flower $(worker_service)"
+    profiles=,$(profiles),
+    [ ! -e "$env_file" ] || profiles=,$(sed -n 's/^COMPOSE_PROFILES=//p' "$env_file"),
+    case $profiles in *,monitoring,*) list="$list prometheus grafana" ;; esac
+    case $profiles in *,local-api,*) list="$list controlplane" ;; esac
+    echo "$list"
+}
+up() {
+    # shellcheck disable=SC2046  # a list of words
+    compose up -d --wait --wait-timeout 300 $(services)
+}
 start_all() {
     service=$(worker_service)
-    compose build
+    compose build bridge "$service"
     compose run --rm --no-deps "$service" sh -c 'pendra keys fingerprint >/dev/null 2>&1 || pendra keys rotate'
-    compose up -d --wait --wait-timeout 300 --remove-orphans
+    up
     if [ "$local_api" = yes ]; then enrol; fi
     for model in $(printf %s "$models" | tr , ' '); do compose exec -T "$service" pendra models install "$model"; done
-    say "running: docker compose ps; Flower: http://127.0.0.1:5555, user and password in $secrets/flower_auth"
+    [ $dry = yes ] || say "running: docker compose ps; Flower: http://127.0.0.1:5555, user and password in $secrets/flower_auth"
 }
 enrol() {
     if [ $dry = yes ]; then say "would run: docker compose exec controlplane pendra identities enrol …"; return 0; fi
@@ -320,7 +337,7 @@ case $mode-$native in
     install-yes) [ -n "$key" ] || key=$(question "Worker key from the Pendra console (empty: only this machine)" key)
         check_key; native_install ;;
     upgrade-no) [ -e "$secrets/fleet_key" ] || wrong "nothing is installed here: $secrets/fleet_key does not exist"
-        compose build --pull; compose up -d --wait --wait-timeout 300 --remove-orphans; say "upgraded" ;;
+        compose build --pull bridge "$(worker_service)"; up; [ $dry = yes ] || say "upgraded" ;;
     upgrade-yes) native_install --upgrade; if systemd; then run systemctl try-restart pendra-worker pendra-bridge pendra-flower pendra-controlplane; fi ;;
     uninstall-no) compose --profile '*' down --remove-orphans
         say "stopped and removed; models and keys stay in Docker's volumes, configuration in $secrets and $env_file"

@@ -164,7 +164,7 @@ def test_a_gpu_host(gpu_host):
         "SPEACHES_ENDPOINT",
     }
     started = [call for call in gpu_host.calls if " up -d --wait" in call]
-    assert len(started) == 1
+    assert [call.partition("300 ")[2].split() for call in started] == [["redis", "bridge", "flower", "worker"]]
     assert any("exec -T worker pendra models install qwen3:4b" in call for call in gpu_host.calls)
 
 
@@ -173,6 +173,11 @@ def test_a_host_without_a_gpu_gets_a_cpu_worker(cpu_host):
     settings = cpu_host.settings()
     assert settings["PENDRA_GPU_WORKERS"] == "0"
     assert settings["COMPOSE_PROFILES"] == "cpu,monitoring"
+    built = [call for call in cpu_host.calls if " build " in call]
+    assert built
+    assert all(call.endswith(" build bridge worker-cpu") for call in built)  # never the CUDA image
+    started = next(call for call in cpu_host.calls if " up -d" in call)
+    assert started.endswith(" redis bridge flower worker-cpu prometheus grafana")
 
 
 def test_the_secrets(cpu_host):
@@ -251,7 +256,7 @@ def test_upgrade_builds_anew_and_changes_nothing_else(cpu_host):
     assert not [call for call in cpu_host.calls if " up " in call]
     before = cpu_host.env_file.read_text()
     assert cpu_host.run("--upgrade").returncode == 0
-    assert any("build --pull" in call for call in cpu_host.calls)
+    assert any(call.endswith("build --pull bridge worker-cpu") for call in cpu_host.calls)
     assert cpu_host.env_file.read_text() == before
 
 
