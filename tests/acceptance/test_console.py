@@ -5,6 +5,8 @@ The tests are one visit, in order.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import httpx
@@ -97,7 +99,7 @@ def test_a_model_is_installed_on_a_host_and_backend_with_progress(page: Page, fr
 def test_a_chat_streams(page: Page) -> None:
     page.section("tester")
     page.until(lambda: page.find("#t-model").get_attribute("value") == MODEL)
-    page.type("#t-tokens", "30")
+    page.type("#t-tokens", "20")
     page.type("#t-prompt", "Name three colours and describe each." + Keys.ENTER)
     lengths: set[int] = set()
 
@@ -156,6 +158,26 @@ def test_a_key_is_shown_once_works_and_is_revoked(page: Page, fresh: Stack) -> N
 
 def status_of(stack: Stack, key: str) -> int:
     return httpx.get(f"{stack.url}/v1/models", headers={"x-api-key": key}).status_code
+
+
+def test_what_is_wrong_is_said_in_the_conversation(page: Page) -> None:
+    page.section("tester")
+    page.click("#t-clear")
+    page.js("document.getElementById('t-system').value = 'word '.repeat(20000)")
+    page.type("#t-prompt", "Hello" + Keys.ENTER)
+    assert "shorten the messages" in page.until(lambda: page.text(".said.assistant .error"))
+    page.js("document.getElementById('t-system').value = ''")
+    page.section("access")
+
+
+def test_a_restart_of_the_api_is_survived(page: Page, fresh: Stack) -> None:
+    (plane,) = fresh.processes("controlplane")
+    os.kill(plane["pid"], signal.SIGKILL)
+    page.until(lambda: page.text("#link") == "reconnecting")
+    page.until(lambda: page.text("#link") == "live")
+    page.section("fleet")
+    assert page.until(lambda: page.text("#workers .chip.full")) == MODEL
+    page.section("access")
 
 
 def test_dark_and_light_are_chosen_and_kept(page: Page) -> None:
