@@ -25,7 +25,7 @@ def read(path: Path) -> tuple[str, ...]:
     if lines is None:
         raise ConfigError(
             f"no fleet key: PENDRA_FLEET_KEY is not set and {path} does not exist; `pendra setup` makes one on the "
-            "first host, then copy that file to every other host of the fleet"
+            "first host, and `pendra join` brings it to every other host of the fleet"
         )
     try:
         for line in lines:

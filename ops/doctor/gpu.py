@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ops.doctor.verdict import Verdict, ok, warning
 from worker.devices import llama_uses_gpus, nvidia_gpus
+from worker.vram import Held, held
 
 CHECK = "gpu"
 _REINSTALL = (
@@ -25,8 +27,16 @@ class Facts:
 
 
 def look() -> list[Verdict]:
-    names = tuple(gpu.name for gpu in nvidia_gpus())
-    return [judge(Facts(names, shutil.which("nvidia-smi") is not None, llama_uses_gpus()))]
+    gpus = nvidia_gpus()
+    names = tuple(gpu.name for gpu in gpus)
+    about = judge(Facts(names, shutil.which("nvidia-smi") is not None, llama_uses_gpus()))
+    return [about, *judge_holders(held(gpus) if gpus else ())]
+
+
+def judge_holders(rows: Iterable[Held]) -> list[Verdict]:
+    """Workers of ours that outlived their supervisor and hold memory of a GPU."""
+    fix = "end it; if it does not go, the driver hangs: see `nvidia-smi` and `dmesg`"
+    return [warning(CHECK, row.words, fix) for row in rows if row.orphan]
 
 
 def judge(facts: Facts) -> Verdict:
