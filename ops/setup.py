@@ -74,4 +74,4 @@ def build_advice(machine: Machine, python: str, *, wanted: Build | None, uses_gp
     if wanted is None and uses_gpu():
         return ""
     why = f"for --build {build}" if wanted else f"llama.cpp here computes on the CPU only; to use {build}"
-    return f"{why}:\n  {choose(build, machine).shown(python)} --force-reinstall --no-deps"
+    return f"{why}:\n  {choose(build, machine).shown(python)} --force-reinstall"

@@ -59,9 +59,9 @@ class Wheels:
     cmake_args: str
 
     def pip(self, python: str) -> tuple[str, ...]:
-        """The command that installs it."""
+        """The command that installs it, and it alone: everything else comes from where pip gets its packages anyway."""
         where = ("--extra-index-url", self.index) if self.index else ()
-        return (python, "-m", "pip", "install", "--upgrade", "--prefer-binary", *where, REQUIREMENT)
+        return (python, "-m", "pip", "install", "--upgrade", "--no-deps", "--prefer-binary", *where, REQUIREMENT)
 
     def shown(self, python: str) -> str:
         """The same as a line for a shell."""
@@ -118,7 +118,7 @@ def _driver_cuda() -> tuple[int, int] | None:
 def install(wheels: Wheels, python: str, *, fresh: bool) -> int:
     """Run pip; its exit status. `fresh`: also when a build of the right version is there already."""
     env = os.environ | ({"CMAKE_ARGS": wheels.cmake_args} if wheels.cmake_args else {})
-    again = ("--force-reinstall", "--no-deps", "--no-cache-dir") if fresh else ()
+    again = ("--force-reinstall", "--no-cache-dir") if fresh else ()
     return subprocess.run([*wheels.pip(python), *again], env=env, check=False).returncode
 
 

@@ -64,7 +64,7 @@ def test_what_is_compiled_gets_its_flag(build, flag):
 
 def test_the_line_to_type():
     assert choose(Build.CPU, LINUX).shown("/v/bin/python") == (
-        f"/v/bin/python -m pip install --upgrade --prefer-binary --extra-index-url {BASE}/cpu "
+        f"/v/bin/python -m pip install --upgrade --no-deps --prefer-binary --extra-index-url {BASE}/cpu "
         "'llama-cpp-python>=0.3.36,<0.4'"
     )
 
