@@ -30,6 +30,7 @@ from tests.acceptance.leaks import (
     files,
     flower,
     flower_shows,
+    in_memory,
     is_redis_back,
     plant_in_redis,
     process_listing,
@@ -50,6 +51,7 @@ class Findings:
 
     canaries: Canaries
     looks: dict[str, Evidence] = field(default_factory=dict)
+    memory: dict[str, set[bytes]] = field(default_factory=dict)
     core_dumps: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
@@ -82,6 +84,10 @@ def look_everywhere(site: Site, home: Path, tmp: Path, metrics: int) -> Findings
             looks["redis"] = dumped(url)
             looks["celery"] = celery_sees(url)
             looks["processes"] = processes(root)
+            looked_for = ("sealed", "failover", "workload-key")
+            words = [word for name, word in found_out.canaries.all.items() if name.startswith(looked_for)]
+            for role in ("bridge", "controlplane"):
+                found_out.memory[role] = in_memory(stack.processes(role)[0]["pid"], words)
             os.kill(stack.processes("worker")[0]["pid"], signal.SIGKILL)
 
         traffic.long_streams(at_work)
@@ -158,6 +164,17 @@ def test_no_word_and_no_key_is_there(findings: Findings, look: str) -> None:
     assert [proof for proof in PROOF[look] if proof not in everything] == [], "the look sees what is there"
     allowed = ALLOWED.get(look, lambda _row: False)
     assert [row for row in found(findings.canaries.all, evidence) if not allowed(row)] == []
+
+
+@pytest.mark.parametrize("role", ["bridge", "controlplane"])
+def test_what_is_sealed_is_in_no_memory_but_the_workers(findings: Findings, role: str) -> None:
+    """Looked at while a plain and a sealed stream were under way: of the plain one the words are there."""
+    all_words, seen = findings.canaries.all, findings.memory[role]
+    assert all_words["failover"] in seen, "the look sees what is there"
+    sealed = {name: word for name, word in all_words.items() if name.startswith("sealed")}
+    assert len(sealed) >= 9
+    assert [name for name, word in sealed.items() if word in seen] == []
+    assert all_words["workload-key"] not in seen
 
 
 def test_every_path_was_taken(findings: Findings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pendra
 import pytest
 from cryptography.exceptions import InvalidTag
 
+from tests.acceptance.leaks import in_memory
 from tests.acceptance.site import CHAT, Site
 from tests.acceptance.stack import MODEL, Stack
 from tests.fakes.ollama_server import PAINTER
@@ -168,22 +168,6 @@ def test_a_replayed_request_is_refused(stack: Stack, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- who can read it
 
 
-def memory_holds(pid: int, word: bytes) -> bool:
-    """Whether the word is anywhere in the writable memory of the process."""
-    process = Path(f"/proc/{pid}")
-    with (process / "mem").open("rb", 0) as memory, (process / "maps").open() as maps:
-        for line in maps:
-            place, mode = line.split()[:2]
-            if "rw" not in mode:
-                continue
-            start, end = (int(side, 16) for side in place.split("-"))
-            with contextlib.suppress(OSError, ValueError, OverflowError):
-                memory.seek(start)
-                if word in memory.read(end - start):
-                    return True
-    return False
-
-
 def test_neither_bridge_nor_api_ever_has_it_in_memory(
     stack: Stack, private: pendra.Pendra, pendra_client: pendra.Pendra
 ) -> None:
@@ -198,8 +182,8 @@ def test_neither_bridge_nor_api_ever_has_it_in_memory(
     ask(private, sealed)
     ask(pendra_client, plain)
     pids = {role: stack.processes(role)[0]["pid"] for role in ("bridge", "controlplane", "redis")}
-    assert memory_holds(pids["bridge"], plain.encode()), "the scan finds what is there"
-    assert {role: memory_holds(pid, sealed.encode()) for role, pid in pids.items()} == dict.fromkeys(pids, False)
+    assert in_memory(pids["bridge"], [plain.encode()]), "the scan finds what is there"
+    assert {role: in_memory(pid, [sealed.encode()]) for role, pid in pids.items()} == {role: set() for role in pids}
 
 
 def test_the_private_key_is_in_workers_only(stack: Stack) -> None:
@@ -207,6 +191,5 @@ def test_the_private_key_is_in_workers_only(stack: Stack) -> None:
     text = base64.b64encode(raw)
     for role in ("bridge", "controlplane", "redis", "agent"):
         pid = stack.processes(role)[0]["pid"]
-        assert not memory_holds(pid, raw), role
-        assert not memory_holds(pid, text), role
+        assert in_memory(pid, [raw, text]) == set(), role
         assert text not in Path(f"/proc/{pid}/environ").read_bytes()
