@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MODELS := .cache/models
 SMOLLM := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: demo test lint types unit model audit bench chaos image-check chart-check clean
+.PHONY: demo test lint types unit model audit bench chaos fuzz image-check chart-check clean
 
 demo: $(VENV)/.run
 	$(BIN)/pendra demo --home .demo --models-dir $(MODELS)
@@ -46,6 +46,10 @@ image-check:
 chart-check: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "kubernetes-validate>=1.30"
 	PYTHON=$(BIN)/python sh tests/ops/chart/check.sh
+
+# All of the fuzzers' cases, from another seed every time; `make fuzz FUZZ_SEED=1a2b3c4d` repeats a run.
+fuzz: $(VENV)/.dev
+	FUZZ=full $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) $(BIN)/python -m pytest -q tests/fuzz
 
 bench: $(VENV)/.dev model
 	$(BIN)/python -m bench.stack
