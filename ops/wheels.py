@@ -59,7 +59,7 @@ class Wheels:
     cmake_args: str
 
     def pip(self, python: str) -> tuple[str, ...]:
-        """The command that installs it, and it alone: everything else comes from where pip gets its packages anyway."""
+        """The command that installs it and nothing else: what it needs comes from the usual index."""
         where = ("--extra-index-url", self.index) if self.index else ()
         return (python, "-m", "pip", "install", "--upgrade", "--no-deps", "--prefer-binary", *where, REQUIREMENT)
 
