@@ -43,7 +43,8 @@ def incapable(
 
 
 def merged(rows: Sequence[ModelInfo]) -> ModelInfo:
-    """One model as its backends have it, the preferred one first: details from that, loaded and able if any is."""
+    """One model as its backends have it, the preferred one first: details from that, the rest if any is."""
     said = [row.features for row in rows if row.features is not None]
     features = tuple(sorted({name for names in said for name in names})) if said else None
-    return rows[0].model_copy(update={"loaded": any(row.loaded for row in rows), "features": features})
+    somewhere = {"loaded": any(row.loaded for row in rows), "fits": any(row.fits for row in rows)}
+    return rows[0].model_copy(update={**somewhere, "features": features})

@@ -93,6 +93,15 @@ def second(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         host.process.wait(10)
 
 
+def ask(stack: Stack, key: str, pin: str | None = None) -> httpx.Response:
+    return httpx.post(
+        f"{stack.url}/v1/chat/completions",
+        headers={"x-api-key": key} | ({"x-pendra-worker-id": pin} if pin else {}),
+        json={"model": MODEL, "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4},
+        timeout=120,
+    )
+
+
 def workers_of(stack: Stack, node: str) -> set[str]:
     """The node's GPU or CPU workers, as the control plane tells its models' workers."""
     rows = httpx.get(f"{stack.url}/api/v1/models", headers={"x-api-key": stack.key}, timeout=10).json()["data"]
@@ -119,13 +128,11 @@ def test_a_host_joins_serves_and_leaves(first: Stack, second: Host) -> None:
     mine = f"{name}-cpu0"
     assert eventually(lambda: workers_of(first, name), 60, 0.2) == {mine}
     assert eventually(lambda: mine in first.cli("status").stdout, 10)
-    reply = httpx.post(
-        f"{first.url}/v1/chat/completions",
-        headers={"x-api-key": first.key, "x-pendra-worker-id": mine},
-        json={"model": MODEL, "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4},
-        timeout=120,
-    )
-    assert reply.status_code == 200, reply.text  # a pin serves there or not at all
+    assert ask(first, first.key, pin=mine).status_code == 200  # a pin serves there or not at all
+    clinic = first.cli("keys", "create", "clinic", "--only-on", "phi").stdout.strip()
+    assert ask(first, clinic).status_code == 200
+    elsewhere = ask(first, clinic, pin=next(iter(workers_of(first, "") - {mine})))
+    assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (503, "no_labelled_worker")
 
     with connect(redis_of(first)) as client:
         assert live_workers(client)[mine].labels == ("phi",)
@@ -134,6 +141,9 @@ def test_a_host_joins_serves_and_leaves(first: Stack, second: Host) -> None:
             assert (first.home / secret).read_text().strip().encode() not in dump
     second.end(signal.SIGINT)
     assert eventually(lambda: not workers_of(first, name), 10)
+    spilled = ask(first, clinic)
+    assert (spilled.status_code, spilled.json()["error"]["code"]) == (503, "no_labelled_worker")
+    assert ask(first, first.key).status_code == 200, "the first host serves, but carries no label"
 
 
 def test_a_host_that_dies_leaves_with_its_lease(first: Stack, second: Host) -> None:

@@ -18,6 +18,7 @@ from tasks.figures import LoadFigures
 from tasks.settings import Settings
 from worker.backends.base import CancelToken
 from worker.engine.api import EngineStats
+from worker.gpu_watch import check, named
 from worker.process import Process, run, slots_of
 from worker.publisher import Publisher
 from worker.reply import JobReply
@@ -75,7 +76,9 @@ def build(settings: Settings, asked_slots: int | None) -> Process:
         return FakeRuntime(settings, publisher, changed)
 
     stall_s = float(os.environ.get("TEST_STALL_S", STALL_S))
-    return Process(settings, slots_of(settings, asked_slots), runtime, stall_s=stall_s)
+    gpus = named(os.environ.get("CUDA_VISIBLE_DEVICES")) if settings.device.startswith("gpu") else ()
+    check(gpus)
+    return Process(settings, slots_of(settings, asked_slots), runtime, stall_s=stall_s, gpus=gpus)
 
 
 def main() -> int:

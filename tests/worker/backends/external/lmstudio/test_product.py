@@ -84,6 +84,7 @@ async def test_all_that_the_server_says(product, http, found):
         "size_bytes": 4_000_000_000,
         "loaded": True,
         "features": ("vision", "thinking"),
+        "fits": True,
     }
     assert models[LLAMA.id].context_length == 131_072
     assert models[LLAMA.id].features == ("tools",)
