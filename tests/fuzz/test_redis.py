@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.fleet import Gone, decode_fleet
+from bridge.install_watch import _object
 from tasks import events
 from tasks.contract import Job, WorkerInfo
 from tasks.errors import SealError
@@ -165,3 +166,21 @@ def test_a_batch_of_another_job_is_noticed() -> None:
     driven.do(driven.session.events(events.unpack(msgpack.packb(rows)), driven.now))
     assert driven.text("j2") == ""
     assert claimed("j2").seq == 0
+
+
+DEEP = b"[" * 5000
+
+
+@pytest.mark.parametrize("raw", [DEEP, b'{"gone":' * 5000, b'{"slots_total": 1e999}', b"Infinity", b"\xff"])
+def test_what_json_loads_does_not_survive(raw: bytes) -> None:
+    """Each ended a relay, a control thread or the watch over installs once."""
+    assert decode_fleet(raw) is None
+    assert parse(raw) is None
+    assert "status" not in _object(raw)
+
+
+def test_a_seq_that_is_no_number() -> None:
+    rows = [["j1", 0, float("inf"), b""]]
+    with pytest.raises(SealError):
+        events.unpack(msgpack.packb([1, "w1", rows]))
+    assert parse(b'{"op": "cancel", "job_id": "j", "attempt": 1e999}') is None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 import pytest
 
 from bridge.protocol import AuditCheckpoint, ResultFrame, UsageFrame, decode_bridge, encode
-from tasks.contract import Usage
-from tasks.errors import BadRequestError
+from ops.controlplane.install_record import Action, InstallRecord, State, finished
+from ops.controlplane.jobs import Ask
+from ops.controlplane.media import media_of
+from tasks.contract import JobKind, Usage
+from tasks.errors import BadRequestError, WorkerError
 from tests.fakes.waiting import until
 from tests.ops.controlplane.fake_bridge import MODEL, RESULT, WORKER, FakeBridge
 from tests.ops.controlplane.running import Running
@@ -49,6 +53,23 @@ async def test_counts_that_no_request_has_are_cut(plane: Running, api: httpx.Asy
     await asyncio.to_thread(until, lambda: bool(plane.plane.usage.totals()))
     (total,) = plane.plane.usage.totals()
     assert (total.prompt_tokens, total.completion_tokens) == (2**32, 0)
+
+
+@pytest.mark.parametrize(
+    "data", ["{", "7", "[]", '{"hosts": 5}', '{"hosts": [5]}', '{"a":' * 5000, '{"a": "\\ud800"}']
+)
+def test_an_installs_end_that_cannot_be_read_is_a_failure(data: str) -> None:
+    about = {"action": Action.INSTALL, "model": "m", "id": "i", "bridge": ("k", "w"), "by": "key", "created": 0.0}
+    frame = ResultFrame(job_id="i", seq=3, worker_id="w", data=data)
+    assert finished(InstallRecord(**about), frame).state is State.FAILED
+
+
+@pytest.mark.parametrize("media_type", ["audio/mpeg\r\nx: y", "größe/x", "audio", 7, "audio/mpeg; a=ß"])
+def test_a_media_type_that_is_none_is_no_header(media_type: object) -> None:
+    ask = Ask(JobKind.SPEECH, "s", stream=False, body={})
+    with pytest.raises(WorkerError):
+        media_of(ask, json.dumps({"audio": "AAAA", "content_type": media_type}))
+    assert media_of(ask, '{"audio": "AAAA", "content_type": "audio/mpeg; rate=8"}').data == b"\0\0\0"
 
 
 def test_a_checkpoint_of_a_line_that_no_log_has() -> None:
