@@ -136,44 +136,75 @@ class RoundRobin:
 
 def replay(site: Site, policy: Ours | RoundRobin, seed: int) -> Outcome:
     """One run of all conversations. The same seed gives both policies the same conversations."""
-    rng = random.Random(seed)
-    boxes = {f"w{number}": Box(site.cache_tokens) for number in range(site.workers)}
-    ids = itertools.count()
-    events: list[tuple[float, int, str, Talk]] = []  # when, order, job that ends ("" = a turn begins), whose
-    at = 0.0
-    for number in range(site.conversations):
-        at += rng.expovariate(1 / site.apart_s)
-        heapq.heappush(events, (at, next(ids), "", _talk(f"c{number}", site, rng)))
-    think = random.Random(seed + 1)
-    waiting: dict[str, tuple[Talk, float]] = {}
-    later = hits = prompts = saved = 0
-    firsts: list[float] = []
-    while events:
-        now, _, ended, talk = heapq.heappop(events)
+    run = Run(site, policy, seed)
+    while run.events:
+        run.step()
+    return run.outcome()
+
+
+class Run:
+    """`events`: (when, order, the job that ends or "" for a turn that begins, whose), the next one first."""
+
+    def __init__(self, site: Site, policy: Ours | RoundRobin, seed: int) -> None:
+        self._site, self._policy = site, policy
+        self._think = random.Random(seed + 1)
+        self._boxes = {f"w{number}": Box(site.cache_tokens) for number in range(site.workers)}
+        self._ids = itertools.count()
+        self._waiting: dict[str, tuple[Talk, float]] = {}
+        self._later = self._hits = self._prompts = self._saved = 0
+        self._firsts: list[float] = []
+        self.events: list[tuple[float, int, str, Talk]] = []
+        rng, at = random.Random(seed), 0.0
+        for number in range(site.conversations):
+            at += rng.expovariate(1 / site.apart_s)
+            self._plan(at, "", _talk(f"c{number}", site, rng))
+
+    def step(self) -> None:
+        now, _, ended, talk = heapq.heappop(self.events)
         if ended:
-            policy.ended(ended, talk)
-            if talk.turns:
-                heapq.heappush(events, (now + think.expovariate(1 / site.think_s), next(ids), "", talk))
+            self._ended(now, ended, talk)
         else:
-            job_id = f"j{next(ids)}"
-            waiting[job_id] = (talk, now)
-            policy.add(job_id, talk, now)
-        for job_id, worker_id in policy.release(now):
-            mine, asked = waiting.pop(job_id)
-            policy.began(mine, worker_id)
-            question, reply = mine.turns.popleft()
-            prompt = mine.said + question
-            cached = boxes[worker_id].run(mine, prompt, reply)
-            later, hits = later + mine.begun, hits + (mine.begun and cached > 0)
-            prompts, saved = prompts + prompt, saved + cached
-            mine.said, mine.begun = prompt + reply, True
-            first = (prompt - cached) / site.prefill_per_s
-            firsts.append(now - asked + first)
-            took = first + reply / site.decode_per_s
-            boxes[worker_id].busy_s += took
-            heapq.heappush(events, (now + took, next(ids), job_id, mine))
-    load = [box.busy_s for box in boxes.values()]
-    return Outcome(hits / max(later, 1), saved / prompts, max(load) / fmean(load), fmean(firsts))
+            self._asked(now, talk)
+        for job_id, worker_id in self._policy.release(now):
+            self._serve(now, job_id, worker_id)
+
+    def outcome(self) -> Outcome:
+        load = [box.busy_s for box in self._boxes.values()]
+        hit_rate, saved = self._hits / max(self._later, 1), self._saved / self._prompts
+        return Outcome(hit_rate, saved, max(load) / fmean(load), fmean(self._firsts))
+
+    def _plan(self, at: float, job_id: str, talk: Talk) -> None:
+        heapq.heappush(self.events, (at, next(self._ids), job_id, talk))
+
+    def _ended(self, now: float, job_id: str, talk: Talk) -> None:
+        self._policy.ended(job_id, talk)
+        if talk.turns:
+            self._plan(now + self._think.expovariate(1 / self._site.think_s), "", talk)
+
+    def _asked(self, now: float, talk: Talk) -> None:
+        job_id = f"j{next(self._ids)}"
+        self._waiting[job_id] = (talk, now)
+        self._policy.add(job_id, talk, now)
+
+    def _serve(self, now: float, job_id: str, worker_id: str) -> None:
+        talk, asked = self._waiting.pop(job_id)
+        self._policy.began(talk, worker_id)
+        question, reply = talk.turns.popleft()
+        prompt, box = talk.said + question, self._boxes[worker_id]
+        cached = box.run(talk, prompt, reply)
+        self._count(talk, prompt, cached)
+        first = (prompt - cached) / self._site.prefill_per_s
+        self._firsts.append(now - asked + first)
+        took = first + reply / self._site.decode_per_s
+        box.busy_s += took
+        talk.said, talk.begun = prompt + reply, True
+        self._plan(now + took, job_id, talk)
+
+    def _count(self, talk: Talk, prompt: int, cached: int) -> None:
+        self._later += talk.begun
+        self._hits += talk.begun and cached > 0
+        self._prompts += prompt
+        self._saved += cached
 
 
 def _talk(name: str, site: Site, rng: random.Random) -> Talk:
