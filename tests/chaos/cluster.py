@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,15 @@ class Part:
     def says(self, words: str) -> int:
         """How many lines of its log hold these words."""
         return sum(words in line for line in self.log.read_text().splitlines()) if self.log.exists() else 0
+
+    def events(self, action: str) -> Iterator[dict[str, Any]]:
+        """Its log's events of this name, where it logs as JSON. A last line that a kill cut short is left out."""
+        for path in sorted(self.home.glob(f"{self.log.name}*")):
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    row = json.loads(line)
+                    if row["action"] == action:
+                        yield row
 
 
 @dataclass
@@ -228,7 +238,11 @@ def _parts(home: Path, wire: Wire, redis_url: str, port: int, workers: int, slot
         **env,
     }
     api = Part("api", ("ops.cli", "controlplane", "--port", str(port), "--home", str(home)), base, home)
-    dial = base | {"APP_SERVER_WS_URL": f"ws://127.0.0.1:{wire.port}", "GPU_WORKER_PRIVATE_KEY": seed}
+    dial = base | {
+        "APP_SERVER_WS_URL": f"ws://127.0.0.1:{wire.port}",
+        "GPU_WORKER_PRIVATE_KEY": seed,
+        "PENDRA_LOG_FORMAT": "json",
+    }
     bridges = [Part(f"bridge{n}", ("bridge.main",), dial, home) for n in range(2)]
     serve = base | {"MAX_CONCURRENT": str(slots), "PENDRA_THREADS": "1", "PENDRA_CONTEXT_LENGTH": "512"}
     made = [

@@ -58,6 +58,8 @@ class Verdict:
     tokens: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     pauses: list[float] = field(default_factory=list)
+    ends: Counter[int] = field(default_factory=Counter)
+    """How many jobs were ended by so many bridges."""
     broken: list[str] = field(default_factory=list)
 
     @property
@@ -74,6 +76,7 @@ class Verdict:
         p50, p95 = percentile(self.pauses, 0.5), self.pause_p95
         longest = max(self.pauses, default=0.0)
         yield f"  failover pauses: {len(self.pauses)}, p50 {p50:.2f} s, p95 {p95:.2f} s, longest {longest:.2f} s"
+        yield f"  jobs by how many bridges ended them: {dict(sorted(self.ends.items()))}"
         yield from (f"  BROKEN: {words}" for words in self.broken[:_SHOWN])
         if len(self.broken) > _SHOWN:
             yield f"  … and {len(self.broken) - _SHOWN} more"
@@ -178,6 +181,7 @@ async def _judge(verdict: Verdict, cluster: Cluster, readers: Readers) -> None:
     verdict.pauses = list(_pauses(verdict.blows, readers.readings))
     verdict.broken += [words async for words in _left_behind(cluster, readers)]
     verdict.broken += _counted_twice(cluster, stayed)
+    verdict.broken += _ended_once(verdict, cluster, readers.readings)
 
 
 async def _left_behind(cluster: Cluster, readers: Readers) -> Iterator[str]:  # type: ignore[misc]
@@ -199,6 +203,22 @@ def _counted_twice(cluster: Cluster, stayed: Sequence[Reading]) -> Iterator[str]
     for reading in stayed:
         if not reading.wrong and billed.get(reading.request_id) != [reading.wish.tokens]:
             yield f"{reading.request_id}: billed {billed.get(reading.request_id)} for {reading.wish.tokens} tokens"
+
+
+def _ended_once(verdict: Verdict, cluster: Cluster, readings: Sequence[Reading]) -> Iterator[str]:
+    """No bridge process ends a job twice, as its own events say.
+
+    One that dies after it wrote an end down, before it sent it, leaves its successor to end the job again. Clients
+    see one end whatever the bridges say (`Reading.judge`).
+    """
+    ends: dict[str, Counter[int]] = {}
+    for bridge in cluster.bridges:
+        for row in bridge.events("job.ended"):
+            ends.setdefault(row["job_id"], Counter())[row["pid"]] += 1
+    for reading in readings:
+        verdict.ends[len(ends.get(reading.request_id, ()))] += 1
+    twice = {job_id: dict(by) for job_id, by in ends.items() if max(by.values()) > 1}
+    yield from (f"{job_id}: ended {by} times, by process" for job_id, by in twice.items())
 
 
 def _pauses(blows: Sequence[Blow], readings: Sequence[Reading]) -> Iterator[float]:

@@ -19,8 +19,8 @@ from tests.chaos.test_failover import serving, workers
 NUMBERS: dict[str, Any] = {
     "type": "array",
     "items": {"type": "integer", "minimum": 100, "maximum": 999},
-    "minItems": 90,
-    "maxItems": 90,
+    "minItems": 40,
+    "maxItems": 40,
 }
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "numbers", "strict": True, "schema": NUMBERS}}
 
@@ -47,7 +47,7 @@ def disturbed(stack: Stack, asked: dict[str, Any]) -> Watched:
 
 
 def test_a_schema_is_kept_across_workers(stack: Stack) -> None:
-    asked = {**request("List ninety numbers.", max_tokens=600), "response_format": SCHEMA}
+    asked = {**request("List forty numbers.", max_tokens=300), "response_format": SCHEMA}
     undisturbed = Client(stack, asked).result()
     seen = disturbed(stack, asked)
     jsonschema.validate(json.loads(seen.text), NUMBERS)
@@ -56,7 +56,7 @@ def test_a_schema_is_kept_across_workers(stack: Stack) -> None:
 
 
 def test_several_choices_each_go_on(stack: Stack) -> None:
-    asked = {**request(max_tokens=300), "n": 2, "ignore_eos": True}
+    asked = {**request(max_tokens=120), "n": 2, "ignore_eos": True}
     seen = disturbed(stack, asked)
     assert (seen.roles, seen.finishes, seen.done) == (2, ["length", "length"], 1)
-    assert seen.usages[-1]["completion_tokens"] == 600
+    assert seen.usages[-1]["completion_tokens"] == 240
