@@ -50,6 +50,7 @@ def test_a_sidecar_names_the_model(tiny, store):
         "size_bytes": path.stat().st_size,
         "sha256": "ab",
         "loaded": True,
+        "fits": True,
     }
 
 

@@ -27,6 +27,7 @@ async def test_all_that_the_server_says(server, http, found):
         "size_bytes": 98_362_432,
         "loaded": False,
         "features": ("vision", "tools", "thinking"),
+        "fits": True,
     }
     assert models[EMBEDDER.name].capability == "embedding"
     assert models[EMBEDDER.name].context_length == 512
