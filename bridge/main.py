@@ -100,8 +100,6 @@ class Bridge:
     async def run(self, stop: asyncio.Event) -> Fatal | None:
         """Until `stop` is set (then finish within the grace), or the link fails for good."""
         self._loop = asyncio.get_running_loop()
-        if self.audit:
-            self.audit.start()
         await asyncio.gather(
             self.dispatcher.warm_up(), asyncio.to_thread(redis_persistence.warn, self._settings.redis_url)
         )
@@ -133,8 +131,10 @@ class Bridge:
             await asyncio.wait_for(self.lease.answered.wait(), FIRST_REDIS_S)
         except TimeoutError:
             event(log, logging.WARNING, "redis.not_there", waited_s=FIRST_REDIS_S)
+            self._open_audit()
             return await self.link.run()
         await self.lease.held.wait()
+        self._open_audit()
         try:
             await asyncio.wait_for(self._take_over(), TAKE_OVER_S)
         except (TimeoutError, redis.RedisError, OSError) as exc:
@@ -219,6 +219,11 @@ class Bridge:
 
     def _send_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.send_piece(encode(AuditCheckpoint.model_validate(checkpoint.model_dump())))
+
+    def _open_audit(self) -> None:
+        """Not before the jobs are ours: one that only stands by would keep the log from the one that writes it."""
+        if self.audit:
+            self.audit.start()
 
     async def _close_audit(self) -> None:
         if self.audit:
