@@ -136,7 +136,7 @@ def running_site(home: Path, models_dir: Path, **env: str) -> Iterator[Site]:
         for server in servers.values():
             held.callback(server.stop)
         backends = {f"{name.upper()}_ENDPOINT": server.url for name, server in servers.items()}
-        backends |= {"PENDRA_REFRESH_SECONDS": "0.3", **env}
+        backends |= {"PENDRA_REFRESH_SECONDS": "0.3", "PENDRA_PRIVATE_SOURCES": "true", **env}  # models from files
         stack = held.enter_context(running(Stack(home, models_dir, args=("--slots", "2"), backends=backends)))
         headers = {"Authorization": f"Bearer {stack.key}"}
         api = held.enter_context(httpx.Client(base_url=stack.url, headers=headers, timeout=60))

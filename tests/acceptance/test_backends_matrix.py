@@ -52,7 +52,8 @@ def bert(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     """An embedding model of the built-in engine, installed and removed as a user would."""
     path = tmp_path_factory.mktemp("bert") / "tiny-bert.gguf"
     write_tiny_bert(path)
-    site.managed("installs", BERT, source=path.as_uri(), purpose="embedding", backend="pendra")
+    made = site.managed("installs", BERT, source=path.as_uri(), purpose="embedding", backend="pendra")
+    assert made["state"] == "done", made
     assert eventually(lambda: BERT in site.ids("embedding"), 20)
     yield path
     site.managed("uninstalls", BERT, backend="pendra")
