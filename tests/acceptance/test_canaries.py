@@ -81,13 +81,13 @@ def look_everywhere(site: Site, home: Path, tmp: Path, metrics: int) -> Findings
             send()
 
         def at_work() -> None:
+            looked_for = ("sealed", "failover", "workload-key")
+            words = [word for name, word in found_out.canaries.all.items() if name.startswith(looked_for)]
+            for role in ("bridge", "controlplane"):  # the first look: the streams have to be under way
+                found_out.memory[role] = in_memory(stack.processes(role)[0]["pid"], words)
             looks["redis"] = dumped(url)
             looks["celery"] = celery_sees(url)
             looks["processes"] = processes(root)
-            looked_for = ("sealed", "failover", "workload-key")
-            words = [word for name, word in found_out.canaries.all.items() if name.startswith(looked_for)]
-            for role in ("bridge", "controlplane"):
-                found_out.memory[role] = in_memory(stack.processes(role)[0]["pid"], words)
             os.kill(stack.processes("worker")[0]["pid"], signal.SIGKILL)
 
         traffic.long_streams(at_work)

@@ -104,9 +104,10 @@ class Traffic:
 
     def long_streams(self, meanwhile: Callable[[], None]) -> None:
         """A plain and a sealed one; when both have begun, `meanwhile` happens, and then both go on to their ends."""
-        asked = {"model": MODEL, "max_tokens": 120, "stream": True, "temperature": 0}
-        plain = self.site.openai.chat.completions.create(**asked, messages=self.say.asking("failover"))
-        sealed = self.sealed.chat.completions.create(**asked, messages=self.say.asking("sealedfailover"))
+        asked = {"model": MODEL, "max_tokens": 600, "stream": True, "temperature": 0}
+        on = {"ignore_eos": True}  # so that they are still under way whatever the machine's speed
+        plain = self.site.openai.chat.completions.create(**asked, messages=self.say.asking("failover"), extra_body=on)
+        sealed = self.sealed.chat.completions.create(**asked, messages=self.say.asking("sealedfailover"), **on)
         readers = [Reader(plain), Reader(sealed)]
         assert eventually(lambda: all(reader.chunks > 2 for reader in readers), 30)
         meanwhile()

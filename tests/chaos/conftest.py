@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+collect_ignore = [] if os.environ.get("CHAOS_LONG") else ["test_every_moment.py"]  # minutes: `make chaos` runs it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,8 +13,6 @@ from tasks import keys
 from tests.chaos.cluster import Cluster, Part, a_cluster
 from tests.chaos.faults import ZOMBIE_S
 from tests.chaos.test_moments import LONG_PROMPT, MOMENTS, PACED, WISH, Moment, asking, before_claim, settled
-
-pytestmark = pytest.mark.skipif(not os.environ.get("CHAOS_LONG"), reason="long; `make chaos` runs it")
 
 PATIENCE_S = 60.0
 
