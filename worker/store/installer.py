@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import atomic_file
-from worker.store import sidecar, workplace
+from worker.store import journal, sidecar, workplace
 from worker.store.catalogue import Catalogue
 from worker.store.errors import (
     SourceError,
@@ -64,6 +64,7 @@ def install(
         present = _present(goal)
         action = decide(spec, present)
         if action is Action.NOTHING and present.sidecar:
+            journal.remove(goal.work)  # of an install that died after its last step
             return Installed(goal.path, present.sidecar, fetched=False)
         _refuse_twin(spec, goal)
         if action is Action.ADOPT and (found := _adopt(goal, run)):

@@ -83,6 +83,24 @@ def test_killed_at_many_moments_and_tried_again(tmp_path: Path):
     assert interrupted >= KILLS // 2  # the moments were inside of installs
 
 
+def test_a_journal_that_outlived_its_install_is_gone_after_a_retry(tmp_path: Path):
+    """Killed between the rename and the removal of the journal."""
+    with serving(FileServer(pace_s=0.02)) as server:
+        with start(spec_of(server), tmp_path) as process:
+            go(process)
+            time.sleep(0.15)
+            process.kill()
+            process.wait(10)
+        ((work, _),) = journal.unfinished(tmp_path)
+        kept = (work / journal.NAME).read_bytes()
+        server.pace_s = 0.0
+        install(InstallSpec(**spec_of(server)), tmp_path, lambda *_: None)
+        work.mkdir(exist_ok=True)
+        (work / journal.NAME).write_bytes(kept)
+        assert not install(InstallSpec(**spec_of(server)), tmp_path, lambda *_: None).fetched
+    assert journal.unfinished(tmp_path) == []
+
+
 def test_one_store_killed_again_and_again_goes_on_where_it_was(tmp_path: Path):
     with serving(FileServer(pace_s=0.02)) as server:
         for _ in range(3):
