@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidURI, We
 
 from bridge.backoff import Backoff, Fatal, verdict
 from bridge.protocol import MAX_FRAME_BYTES, PATH, ApiFrame, Challenge, Hello, Welcome, decode_api, encode
+from tasks.cancelling import ended
 from tasks.errors import BadRequestError, ConfigError, PendraError
 from tasks.logs import event
 
@@ -108,7 +109,8 @@ class Link:
         """One connection from dialling to its end: how it ended, and the API's words about it."""
         try:
             async with self._connect() as socket:
-                welcome = await asyncio.wait_for(self._handshake(socket), HANDSHAKE_TIMEOUT_S)
+                async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                    welcome = await self._handshake(socket)
                 await self._serve(socket, welcome)
         except ConnectionClosed as exc:
             return (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd else (NO_CLOSE_FRAME, "")
@@ -150,8 +152,7 @@ class Link:
                 self._received(await socket.recv())
         finally:
             self._socket = None
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            await ended(writer)
             self._outbox.clear()
             self._outbox_chars = 0
             self._written.set()

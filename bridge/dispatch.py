@@ -42,6 +42,7 @@ from bridge.effects import (
 )
 from bridge.registry import Registry
 from tasks import keys
+from tasks.cancelling import ended
 from tasks.celery_config import AGENT_NAME, ARGSREPR, CANCEL_INSTALL, INFER
 from tasks.contract import Job
 from tasks.errors import PendraError
@@ -169,9 +170,7 @@ class Dispatcher:
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         self._sender.shutdown(wait=False, cancel_futures=True)
         self._app.close()
 

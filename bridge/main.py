@@ -43,6 +43,7 @@ from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
 from tasks import core_dumps, keys, logs, redis_persistence
+from tasks.cancelling import ended
 from tasks.celery_app import make_app
 from tasks.contract import InstallProgress, WorkerInfo
 from tasks.errors import ConfigError, PendraError, SealError
@@ -122,13 +123,14 @@ class Bridge:
             await self._finish()
             return None
         finally:
-            await _cancelled(link, stopped)
+            await ended(link, stopped)
             await self._close(*workers)
 
     async def _linked(self) -> Fatal:
         """Dial once Redis is subscribed (what is enqueued before would have no listener) and the jobs are ours."""
         try:
-            await asyncio.wait_for(self.lease.answered.wait(), FIRST_REDIS_S)
+            async with asyncio.timeout(FIRST_REDIS_S):
+                await self.lease.answered.wait()
         except TimeoutError:
             event(log, logging.WARNING, "redis.not_there", waited_s=FIRST_REDIS_S)
             self._open_audit()
@@ -136,7 +138,8 @@ class Bridge:
         await self.lease.held.wait()
         self._open_audit()
         try:
-            await asyncio.wait_for(self._take_over(), TAKE_OVER_S)
+            async with asyncio.timeout(TAKE_OVER_S):
+                await self._take_over()
         except (TimeoutError, redis.RedisError, OSError) as exc:
             event(log, logging.ERROR, "bridge.not_adopted", error=type(exc).__name__)
         self.apply(self.session.adopted(time.monotonic()))
@@ -182,7 +185,8 @@ class Bridge:
         self.apply(self.session.shutdown(time.monotonic()))
         await self._close_audit()  # now, so that the last checkpoint still reaches the API
         try:
-            await asyncio.wait_for(asyncio.gather(self.link.flushed(), self.dispatcher.settle()), 2.0)
+            async with asyncio.timeout(2.0):
+                await asyncio.gather(self.link.flushed(), self.dispatcher.settle())
         except TimeoutError:
             event(log, logging.WARNING, "bridge.unflushed")
 
@@ -190,7 +194,7 @@ class Bridge:
         return self.session.open_jobs > 0 and time.monotonic() < deadline
 
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
-        await _cancelled(*tasks)
+        await ended(*tasks)
         await self._close_audit()
         self.parcels.stop()
         await self.dispatcher.close()
@@ -419,12 +423,6 @@ async def _run(settings: Settings, identity: Identity) -> int:
         return EXIT_CONFIG
     event(log, logging.INFO, "bridge.stopped")
     return 0
-
-
-async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> int:

@@ -70,8 +70,8 @@ class Parcels:
                 event(log, logging.ERROR, "reply.lost", job_id=job_id, piece=index, error=type(exc).__name__)
                 self._way.reply_lost(job_id)
                 return
-            if not await self._way.room():
-                return
+            if not await self._way.room() or self._tasks.get(job_id) is not asyncio.current_task():
+                return  # no way, or begun anew: a cancellation can be lost (tasks/cancelling.py)
             text = base64.b64encode(data).decode()
             last = index == ref.pieces - 1
             self._way.send_piece(encode(Blob(job_id=job_id, name=ref.name, index=index, data=text, last=last)))

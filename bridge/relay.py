@@ -21,6 +21,7 @@ import redis.asyncio as aredis
 
 from bridge.fleet import Gone, decode_fleet
 from tasks import keys
+from tasks.cancelling import ended
 from tasks.contract import WorkerInfo
 from tasks.logs import event
 from tasks.redis_client import retryable
@@ -102,9 +103,7 @@ class Relay:
                 for task in done:
                     task.result()
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await ended(*tasks)
 
     async def _listen(self, pubsub: aredis.client.PubSub) -> None:
         confirmed = False

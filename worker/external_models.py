@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from tasks.cancelling import ended
 from tasks.errors import PendraError, UnavailableError
 from tasks.logs import event
 from tasks.settings import Settings
@@ -108,8 +109,7 @@ async def _watched(work: Coroutine[Any, Any, T], stop: Callable[[], Stop | None]
     while not task.done():
         await asyncio.wait([task], timeout=_LOOK_S)
         if not task.done() and (why := stop()) is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await ended(task)
             raise Stopped(why)
     return _outcome(task)
 

@@ -40,6 +40,7 @@ from ops.controlplane.registry import Registry
 from ops.controlplane.reply import REQUEST_ID_HEADER
 from ops.controlplane.secure import SecureHeaders
 from ops.controlplane.usage import UsageLog
+from tasks.cancelling import ended
 from tasks.contract import JobKind
 from tasks.errors import PendraError
 from tasks.logs import event
@@ -134,8 +135,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
     finally:
         plane.hub.shut_down()
-        ticking.cancel()
-        await asyncio.wait([ticking])
+        await ended(ticking)
         plane.close()
 
 

@@ -37,7 +37,8 @@ class Paced:
     async def __call__(self) -> Message:
         left = min(self._idle_s, self._until - time.monotonic())
         try:
-            return await asyncio.wait_for(self._receive(), left)
+            async with asyncio.timeout(left):
+                return await self._receive()
         except TimeoutError:
             raise JobTimeoutError("the body of the request came too slowly", code="request_timeout") from None
 

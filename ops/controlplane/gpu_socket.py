@@ -132,7 +132,8 @@ class GpuSocket:
         nonce = generate_nonce()  # good for the one hello that this connection may send
         link.send(encode(Challenge(nonce=nonce, time=time.time())))
         try:
-            text = await asyncio.wait_for(_receive(socket), self._timers.handshake_s)
+            async with asyncio.timeout(self._timers.handshake_s):
+                text = await _receive(socket)
         except TimeoutError:
             return Refusal(CloseCode.HANDSHAKE_TIMEOUT, f"no hello came within {self._timers.handshake_s:g} s")
         except BadRequestError as exc:

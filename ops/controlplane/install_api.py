@@ -109,7 +109,8 @@ class InstallApi:
                 yield self._event(record)
             while only is None or self._hub.installs.get(only).open:
                 try:
-                    changed = await asyncio.wait_for(watcher.changed(), KEEP_ALIVE_S)
+                    async with asyncio.timeout(KEEP_ALIVE_S):
+                        changed = await watcher.changed()
                 except TimeoutError:
                     yield COMMENT
                     continue

@@ -124,7 +124,8 @@ class LiveApi:
 async def _changed(watcher: Watcher) -> Iterable[str]:
     """Ids of installs that changed, none after LOOK_S."""
     try:
-        return await asyncio.wait_for(watcher.changed(), LOOK_S)
+        async with asyncio.timeout(LOOK_S):
+            return await watcher.changed()
     except TimeoutError:
         return ()
 

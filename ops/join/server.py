@@ -112,7 +112,8 @@ async def listen(
 
 async def _until_over(joining: Joining, left: Callable[[], float]) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(joining.full.wait(), max(0.0, left()))
+        async with asyncio.timeout(max(0.0, left())):
+            await joining.full.wait()
         await asyncio.sleep(_LINGER_S if joining.desk.done else 0)
 
 

@@ -324,6 +324,6 @@ async def a_world(redis_url: str, home: Path, **more: Any) -> AsyncIterator[Worl
         world.stop.set()
         for worker in world.workers:
             await asyncio.to_thread(worker.stop)
-        await asyncio.wait_for(world.running, 15)
+        await asyncio.wait_for(world.running, 30)
         await api.stop()
         client.close()

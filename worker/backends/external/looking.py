@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from tasks.cancelling import ended
 from tasks.logs import event, where
 from tasks.settings_values import OFF
 from worker.backends.external.faults import LABELS
@@ -62,9 +63,7 @@ async def _first(http: httpx.AsyncClient, product: Product, urls: Sequence[str])
             missed.append(seen)
         return None, missed
     finally:
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        await ended(*probes)
 
 
 async def _probe(http: httpx.AsyncClient, product: Product, url: str) -> Found | Missed:

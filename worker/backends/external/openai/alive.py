@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from tasks.cancelling import ended
 from worker.backends.base import Reply
 
 EVERY_S = 5.0  # well below what the watchdog and the API take for a stall
@@ -18,9 +19,7 @@ async def signs_of_life(reply: Reply, every_s: float = EVERY_S, stage: str = "wa
     try:
         yield
     finally:
-        ticking.cancel()
-        with suppress(asyncio.CancelledError):
-            await ticking
+        await ended(ticking)
 
 
 async def _tick(reply: Reply, every_s: float, stage: str) -> None:
