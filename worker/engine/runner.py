@@ -163,15 +163,20 @@ class _Batch:
     def fill(self, plan: Plan) -> int:
         """Write the plan's tokens; returns how many of them have an output."""
         decode = plan.decode
-        at = rows = len(decode)
+        if plan.prefill:
+            return self._fill_mixed(plan)
         if plan.drafted:
-            at = rows = self._fill_drafted(decode)
-        elif at:
-            self._token[:at] = [seq.tokens[-1] for seq in decode]
-            self._pos[:at] = [seq.n_past for seq in decode]
-            self._seq[:at] = [seq.slot for seq in decode]
-            self._output[:at] = 1
-        for seq, count in plan.prefill:
+            return self._fill_drafted(decode)
+        at = self.struct.n_tokens = len(decode)
+        self._token[:at] = [seq.tokens[-1] for seq in decode]
+        self._pos[:at] = [seq.n_past for seq in decode]
+        self._seq[:at] = [seq.slot for seq in decode]
+        self._output[:at] = 1
+        return at
+
+    def _fill_mixed(self, plan: Plan) -> int:
+        at = rows = 0
+        for seq, count in plan.parts():
             past, end = seq.n_past, at + count
             self._token[at:end] = seq.tokens[past : past + count]
             self._pos[at:end] = np.arange(past, past + count, dtype=np.int32)
@@ -194,6 +199,7 @@ class _Batch:
             self._seq[at:end] = seq.slot
             at = end
         self._output[:at] = 1
+        self.struct.n_tokens = at
         return at
 
     def fill_one(self, token: int) -> None:

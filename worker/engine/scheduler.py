@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol
 
 from tasks.logs import event
@@ -22,6 +23,7 @@ from worker.engine.sequence import Sequence, State
 from worker.engine.slots import Placement, SlotTable
 
 _log = logging.getLogger("pendra.engine")
+_slot = attrgetter("slot")
 _OLDEST = 4
 """One part in so many of a step's prompt tokens is the oldest request's, however long its prompt."""
 
@@ -40,7 +42,9 @@ class Memory(Protocol):
 class Plan:
     """One step: `decode` evaluate one token each and their drafts, `prefill` the given number of theirs.
 
-    That is the order in the batch. A draft follows its sequence's token.
+    The batch goes by slots, upwards: with a KV stream for each slot llama.cpp evaluates together only what lies in
+    neighbouring slots, and only as far as their numbers rise from token to token
+    (`llama_batch_allocr::split_equal`). Everything else is another pass over the weights.
     """
 
     decode: list[Sequence] = field(default_factory=list)
@@ -64,7 +68,11 @@ class Plan:
 
     def sampled(self) -> list[Sequence]:
         """The sequences that get a new token from this step, in the order of the batch's outputs."""
-        return self.decode + [seq for seq, count in self.prefill if count == seq.pending]
+        return [seq for seq, count in self.parts() if count == seq.pending] if self.prefill else self.decode
+
+    def parts(self) -> list[tuple[Sequence, int]]:
+        """Everybody and how many tokens, drafts not counted, in the order of the batch."""
+        return sorted([*((seq, 1) for seq in self.decode), *self.prefill], key=lambda part: part[0].slot)
 
 
 class Scheduler:
@@ -123,6 +131,7 @@ class Scheduler:
         if self._waiting:
             self._admit(now)
         decode = [seq for seq in self._running if seq.state is State.DECODE]
+        decode.sort(key=_slot)
         if len(decode) == len(self._running):
             return Plan(decode)
         budget = self._n_batch - len(decode)
