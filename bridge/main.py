@@ -42,7 +42,7 @@ from bridge.protocol import ApiFrame, AuditCheckpoint, Challenge, Hello, Welcome
 from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
-from tasks import core_dumps, keys, logs, redis_persistence
+from tasks import core_dumps, event_loop, keys, logs, redis_persistence
 from tasks.cancelling import ended
 from tasks.celery_app import make_app
 from tasks.contract import InstallProgress, WorkerInfo
@@ -404,7 +404,7 @@ def run(settings: Settings) -> int:
             "Copy the key from the console, or run `pendra setup`"
         )
     identity = Identity.from_base64(settings.gpu_worker_private_key.get_secret_value())
-    return asyncio.run(_run(settings, identity))
+    return event_loop.run(_run(settings, identity))
 
 
 async def _run(settings: Settings, identity: Identity) -> int:
