@@ -32,9 +32,10 @@ class SlotTable:
     """Free and busy slots. A free slot keeps its tokens as a cache until the slot or its cells are needed.
 
     A request takes the free slot with the longest common prefix, if at least half of the request or half of the
-    cache agree; otherwise the least recently used one, so that a shared first sentence does not cost a long
-    conversation its cache. With `sharing` the prefix can then still be taken over from any other slot, also from one
-    that is busy, if at least `least_share` tokens are gained.
+    cache agree; otherwise one of those least recently used, so that a shared first sentence does not cost a long
+    conversation its cache, and of them one beside slots that are busy: neighbours are evaluated in one pass
+    (`scheduler.Plan`). With `sharing` the prefix can then still be taken over from any other slot, also from one that
+    is busy, if at least `least_share` tokens are gained.
     """
 
     def __init__(self, count: int, *, sharing: bool, least_share: int = 1) -> None:
@@ -64,10 +65,10 @@ class SlotTable:
         if not free:
             return None
         if not reuse:
-            return Placement(_oldest(free).id, 0)
+            return Placement(self._spare(free).id, 0)
         most = len(tokens) - 1
         fits = {slot.id: common_prefix(slot.tokens, tokens, most) for slot in free}
-        slot = _choose(free, fits, len(tokens))
+        slot = _worth_keeping(free, fits, len(tokens)) or self._spare(free)
         keep = fits[slot.id]
         if not self._sharing:
             return Placement(slot.id, keep)
@@ -102,7 +103,16 @@ class SlotTable:
     def least_used_cache(self) -> int | None:
         """The free slot whose cache goes first when cells are needed; None when there is no cache."""
         cached = [slot for slot in self._slots if slot.tokens]
-        return _oldest(cached).id if cached else None
+        return min(cached, key=_age).id if cached else None
+
+    def _spare(self, free: list[Slot]) -> Slot:
+        """An empty slot, or of the caches one in the older half; beside busy slots if there is such a one."""
+        oldest = sorted(free, key=_age)
+        spare = [slot for slot in oldest if not slot.tokens] or oldest[: (len(oldest) + 1) // 2]
+        return max(spare, key=self._neighbours)
+
+    def _neighbours(self, slot: Slot) -> int:
+        return sum(other.busy for other in self._slots[max(0, slot.id - 1) : slot.id + 2])
 
 
 def common_prefix(held: list[int], wanted: list[int], most: int) -> int:
@@ -117,12 +127,12 @@ def common_prefix(held: list[int], wanted: list[int], most: int) -> int:
     return most
 
 
-def _choose(free: list[Slot], fits: dict[int, int], wanted: int) -> Slot:
+def _worth_keeping(free: list[Slot], fits: dict[int, int], wanted: int) -> Slot | None:
+    """The slot whose cache fits best, if it fits well enough."""
     best = max(free, key=lambda slot: (fits[slot.id], -slot.used))
-    worth = 2 * fits[best.id] >= max(1, min(len(best.tokens), wanted))
-    return best if worth else _oldest(free)
+    return best if 2 * fits[best.id] >= max(1, min(len(best.tokens), wanted)) else None
 
 
-def _oldest(slots: list[Slot]) -> Slot:
+def _age(slot: Slot) -> tuple[bool, int]:
     """Empty slots first, then the least recently used."""
-    return min(slots, key=lambda slot: (bool(slot.tokens), slot.used))
+    return bool(slot.tokens), slot.used

@@ -47,6 +47,24 @@ def test_without_a_match_an_empty_slot_then_the_least_recently_used_is_taken() -
     assert find(table([5, 6], [7, 8]), [1, 2, 3]).slot == 0
 
 
+def busy(slots: SlotTable, *numbers: int) -> SlotTable:
+    for number in numbers:
+        slots.take(number)
+    return slots
+
+
+def test_neighbours_of_busy_slots_are_taken_first() -> None:
+    assert find(busy(SlotTable(6, sharing=False), 3), [1]).slot == 2
+    assert find(busy(SlotTable(6, sharing=False), 1, 3), [1]).slot == 2
+    assert find(busy(SlotTable(6, sharing=False), 0, 4, 5), [1], reuse=False).slot == 1
+
+
+def test_for_a_neighbour_no_cache_of_the_younger_half_is_given_up() -> None:
+    caches = [[n, n] for n in range(10, 18)]
+    assert find(busy(table(*caches), 3), [1]).slot == 2
+    assert find(busy(table(*caches), 7), [1]).slot == 0
+
+
 def test_a_short_match_does_not_cost_a_long_conversation_its_cache() -> None:
     long = [1, *range(100, 200)]
     assert find(table(long, []), [1, *range(300, 320)]).slot == 1
