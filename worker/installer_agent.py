@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import redis
-
-from tasks import keys
-from tasks.celery_config import INSTALL
 from tasks.contract import InstallRequest
 from tasks.errors import ConfigError, PendraError
 from tasks.logs import event
 from tasks.redis_client import connect
 from tasks.settings import Settings
-from worker.install_notes import left, noted
+from worker.install_leftovers import Leftovers
+from worker.install_notes import noted
 from worker.install_report import Report
-from worker.store import curated, journal, reach, upkeep, workplace
+from worker.install_tickets import Tickets
+from worker.store import curated, reach, upkeep
 from worker.store.catalogue import Catalogue
 from worker.store.installer import install
 from worker.store.planner import InstallSpec
@@ -39,14 +34,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pendra.installer")
 EX_CONFIG = 78  # sysexits.h
-
-
-@dataclass(slots=True)
-class Ticket:
-    """An install that runs here. `stop` is set once, by whoever cancels it."""
-
-    model: str
-    stop: Stop | None = None
 
 
 class Agent:
@@ -62,9 +49,8 @@ class Agent:
         )
         self._client = connect(settings.redis_url)
         self._unloading = Unloading(self._client, self.node)
-        self._lock = threading.Lock()
-        self._tickets: dict[str, Ticket] = {}
-        self._draining = False
+        self._tickets = Tickets(self._client)
+        self._leftovers = Leftovers(self.store, self.node)
 
     # ---------------------------------------------------------------------- tasks
 
@@ -72,9 +58,9 @@ class Agent:
         """Run one install to its end. Blocks. Raises PendraError; `draining` when it goes on after a restart."""
         task_id = str(task.request.id)
         report = Report(task, task_id, request.model, self.node)
-        with self._ticket(task_id, request.model) as ticket, noted(self.store, task_id, request):
-            stop = partial(self._why_stop, task_id, ticket)
-            kept = self._kept(request, task_id)
+        with self._tickets.running(task_id, request.model) as ticket, noted(self.store, task_id, request):
+            stop = partial(self._tickets.why_stop, task_id, ticket)
+            kept = self._leftovers.spec_of(request, task_id)
             catalogue = curated.load() if kept or request.source else curated.load_from(self._catalogue_url)
             backend = curated.backend_of(request.model, request.backend, catalogue)
             if backend != curated.PENDRA:
@@ -146,34 +132,23 @@ class Agent:
 
     def cancel(self, target: str, *, discard: bool) -> list[str]:
         """Stop installs by task id or model id; the task ids that were hit. `discard`: and what came so far."""
-        with self._lock:
-            hit = {one: ticket for one, ticket in self._tickets.items() if target in (one, ticket.model)}
-            for ticket in hit.values():
-                ticket.stop = Stop.DISCARD if discard else Stop.KEEP
+        hit = self._tickets.cancel(target, Stop.DISCARD if discard else Stop.KEEP)
         if discard and not hit:
-            self._discard_paused(target)
+            self._leftovers.discard(target)
         event(_LOG, logging.INFO, "install.cancel", target=target, discard=discard, running=len(hit))
-        return sorted(hit)
+        return hit
 
     # ------------------------------------------------------------------ life cycle
 
     def start(self, app: Any) -> None:
         """Celery consumes: sweep what nobody explains, and queue what is unfinished, under its own task id."""
-        swept = workplace.sweep(self.store)
-        event(_LOG, logging.INFO, "agent.started", node=self.node, store=str(self.store), swept=len(swept))
-        notes = left(self.store)
-        for note in notes:
-            arguments = note.request.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-            self._ask_again(app, note.task_id, arguments)
-        again = {note.task_id for note in notes}
-        for work, kept in journal.unfinished(self.store):
-            running = kept.standing is journal.Standing.RUNNING and kept.task_id not in again
-            if running and not workplace.busy(self.store, work.name.removesuffix(".d")):
-                self._resume(app, kept)
+        swept = self._leftovers.sweep()
+        event(_LOG, logging.INFO, "agent.started", node=self.node, store=str(self.store), swept=swept)
+        self._leftovers.ask_again(app)
 
     def drain(self) -> None:
         """The process is about to end: installs stop soon, and go on at the next start. Takes no lock."""
-        self._draining = True
+        self._tickets.drain()
 
     def close(self) -> None:
         self._client.close()
@@ -181,67 +156,10 @@ class Agent:
 
     # ----------------------------------------------------------------------- parts
 
-    def _kept(self, request: InstallRequest, task_id: str) -> InstallSpec | None:
-        """A resumed install is what its journal says, whatever the catalogue says now."""
-        for _, kept in journal.unfinished(self.store):
-            if kept.task_id == task_id and kept.model == request.model:
-                return kept.install_spec()
-        return None
-
-    @contextmanager
-    def _ticket(self, task_id: str, model: str) -> Iterator[Ticket]:
-        asked = self._asked_before(task_id)
-        with self._lock:
-            ticket = self._tickets[task_id] = Ticket(model, asked)
-        try:
-            yield ticket
-        finally:
-            with self._lock:
-                self._tickets.pop(task_id, None)
-
-    def _asked_before(self, task_id: str) -> Stop | None:
-        """Whether it was cancelled while nobody was there to hear it."""
-        try:
-            said = self._client.get(keys.install_stop(task_id))
-        except redis.RedisError:
-            return None
-        return Stop(said.decode()) if said in (b"keep", b"discard") else None
-
-    def _why_stop(self, task_id: str, ticket: Ticket) -> Stop | None:
-        from celery.worker.state import revoked  # noqa: PLC0415  # what `celery control revoke` and Flower fill
-
-        if ticket.stop is not None:
-            return ticket.stop
-        if self._draining:
-            return Stop.LATER
-        return Stop.KEEP if task_id in revoked else None
-
     def _removed(self, model: str) -> dict[str, Any]:
         gone = upkeep.uninstall(model, self.store)
         event(_LOG, logging.INFO, "uninstall.done", model=model, files=len(gone))
         return {"model": model, "node": self.node, "removed": [str(path) for path in gone]}
-
-    def _discard_paused(self, model: str) -> None:
-        for work, kept in journal.unfinished(self.store):
-            if model in {kept.model, kept.task_id}:
-                lock = workplace.lock_of(self.store, work.name.removesuffix(".d"))
-                with workplace.now_or_never(lock, kept.model):
-                    journal.remove(work)
-
-    def _resume(self, app: Any, kept: journal.Journal) -> None:
-        spec = kept.install_spec()
-        arguments: dict[str, Any] = {
-            "model": spec.id,
-            "source": spec.source,
-            "sha256": spec.sha256 or None,
-            "size": spec.size,
-        }
-        arguments |= {"purpose": spec.purpose, "licence": spec.licence, "mirrors": list(spec.mirrors)}
-        self._ask_again(app, kept.task_id, arguments)
-
-    def _ask_again(self, app: Any, task_id: str | None, arguments: dict[str, Any]) -> None:
-        event(_LOG, logging.INFO, "install.resumed", model=arguments["model"], task_id=task_id)
-        app.send_task(INSTALL, kwargs=arguments, task_id=task_id, queue=keys.install_queue(self.node))
 
 
 # The agent of this interpreter, for the tasks: Celery calls a function and gives it nothing but its arguments.

@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks import file_lock
 from worker.store import journal, spans
 from worker.store.errors import DiskFullError, ModelInUseError, StoreError
-from worker.store.planner import LOCKS, QUARANTINE, Stage, Target
+from worker.store.planner import LOCKS, Stage, Target
 from worker.store.run import Run
 
 _POLL_S = 0.2
@@ -76,14 +76,6 @@ def sweep(store: Path) -> list[Path]:
                 shutil.rmtree(work, ignore_errors=True)
                 gone.append(work)
     return gone
-
-
-def rejected(store: Path) -> list[Path]:
-    """Files that were put aside because they were not what they should have been."""
-    try:
-        return sorted((store / QUARANTINE).iterdir())
-    except OSError:
-        return []
 
 
 def took(stack: ExitStack, lock: Path) -> bool:
