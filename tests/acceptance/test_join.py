@@ -19,6 +19,7 @@ import pytest
 from ops.join.token import PREFIX
 from ops.node_state import live_workers
 from tasks.redis_client import connect
+from tests.acceptance.flower import Flower, flower_of
 from tests.acceptance.stack import MODEL, Stack, eventually, free_port, running
 
 
@@ -93,6 +94,12 @@ def second(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         host.process.wait(10)
 
 
+@pytest.fixture(scope="module")
+def flower(first: Stack) -> Iterator[Flower]:
+    with flower_of(first) as found:
+        yield found
+
+
 def ask(stack: Stack, key: str, pin: str | None = None) -> httpx.Response:
     return httpx.post(
         f"{stack.url}/v1/chat/completions",
@@ -108,7 +115,7 @@ def workers_of(stack: Stack, node: str) -> set[str]:
     return {worker for row in rows for worker in row["workers"] if worker.startswith(node)}
 
 
-def test_a_host_joins_serves_and_leaves(first: Stack, second: Host) -> None:
+def test_a_host_joins_serves_and_leaves(first: Stack, second: Host, flower: Flower) -> None:
     service = Service.start(first)
     assert service.token.startswith(PREFIX)
     joined = second.cli("join", service.token, "--label", "phi")
@@ -128,6 +135,11 @@ def test_a_host_joins_serves_and_leaves(first: Stack, second: Host) -> None:
     mine = f"{name}-cpu0"
     assert eventually(lambda: workers_of(first, name), 60, 0.2) == {mine}
     assert eventually(lambda: mine in first.cli("status").stdout, 10)
+    assert eventually(lambda: flower.workers().get(f"chat@{mine}"), 10)
+    assert eventually(lambda: flower.workers().get(f"install@{name}"), 10)
+    assert flower.online()[f"chat@{mine}"]
+    assert flower.inspected(f"chat@{mine}")["stats"]["pool"]["max-concurrency"] == 2
+    assert f"worker.{mine}" in flower.page(f"chat@{mine}")  # its queue
     assert ask(first, first.key, pin=mine).status_code == 200  # a pin serves there or not at all
     clinic = first.cli("keys", "create", "clinic", "--only-on", "phi").stdout.strip()
     assert ask(first, clinic).status_code == 200
@@ -141,19 +153,24 @@ def test_a_host_joins_serves_and_leaves(first: Stack, second: Host) -> None:
             assert (first.home / secret).read_text().strip().encode() not in dump
     second.end(signal.SIGINT)
     assert eventually(lambda: not workers_of(first, name), 10)
+    assert eventually(lambda: flower.workers()[f"chat@{mine}"] is False, 10)
+    assert flower.online()[f"chat@{mine}"] is False
+    assert [on for who, on in flower.workers().items() if name not in who] == [True, True], "the first host stays"
     spilled = ask(first, clinic)
     assert (spilled.status_code, spilled.json()["error"]["code"]) == (503, "no_labelled_worker")
     assert ask(first, first.key).status_code == 200, "the first host serves, but carries no label"
 
 
-def test_a_host_that_dies_leaves_with_its_lease(first: Stack, second: Host) -> None:
+def test_a_host_that_dies_leaves_with_its_lease(first: Stack, second: Host, flower: Flower) -> None:
     second.start()
     assert second.process is not None
     name = json.loads(second.cli("status", "--json").stdout)["node"]
     assert eventually(lambda: workers_of(first, name), 60, 0.2)
+    assert eventually(lambda: flower.workers()[f"chat@{name}-cpu0"], 10), "one that came back is online again"
     os.killpg(second.process.pid, signal.SIGKILL)  # its children die with it
     second.process.wait(10)
     assert eventually(lambda: not workers_of(first, name), 20)
+    assert eventually(lambda: flower.workers()[f"chat@{name}-cpu0"] is False, 20)
 
 
 def test_a_used_token_is_void(first: Stack, tmp_path: Path) -> None:
