@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tasks.contract import Job
-from worker.backends.generation import Generation, Model, check_room, delivered, sampling_with, with_bos
+from worker.backends.generation import Generation, Model, check_room, delivered, request_of, sampling_for, with_bos
 from worker.backends.grammars import Grammars
 from worker.chat.dialect import Dialect
 from worker.chat.notices import NO_PROMISE
 from worker.chat.output import OutputParser
 from worker.chat.reply import ChatReply
 from worker.chat.request import ChatRequest, parse_chat
-from worker.chat.shape import Shape, shape_of
+from worker.chat.shape import shape_of
 from worker.chat.teaching import taught
 from worker.chat.template import ChatTemplate
 from worker.engine.api import GenerationRequest
@@ -36,7 +36,15 @@ class Chats:
         check_room(len(prompt), job, ctx_limit, what="messages", param="messages")
         shape = shape_of(job.body, chat, self._dialect, text, token_id=self._token_id)
         got = delivered(job, chat.n)
-        request = self._request(job, chat, prompt, shape, got)
+        request = request_of(
+            job,
+            chat,
+            prompt,
+            got,
+            sampling=sampling_for(chat, self._model),
+            special=self._special(chat),
+            masker=self._grammars.constraint(shape.grammar) if shape else None,
+        )
         parsers = [self._dialect.parser(text, chat.offered, _call_seed(job, index)) for index in range(chat.n)]
         choices = [self._choice(index, parser, request, got) for index, parser in enumerate(parsers)]
         pieces_of = None if chat.logprobs is None else self._model.vocab.renderer(True)  # noqa: FBT003  # all names
@@ -48,26 +56,6 @@ class Chats:
             return self._template.render(chat.messages, tools=chat.tools, extra=chat.template_args)
         messages = taught(chat.messages, chat.tools, self._dialect.family)
         return self._template.render(messages, extra=chat.template_args)
-
-    def _request(
-        self, job: Job, chat: ChatRequest, prompt: tuple[int, ...], shape: Shape | None, got: Delivered
-    ) -> GenerationRequest:
-        return GenerationRequest(
-            request_id=f"{job.job_id}:{job.attempt}",  # an older attempt may still be leaving the engine
-            prompt=prompt,
-            sampling=sampling_with(chat.sampling, chat.biases, self._model),
-            stop=chat.stop,
-            max_tokens=chat.max_tokens,
-            min_tokens=chat.min_tokens,
-            ignore_eos=chat.ignore_eos,
-            cache_prompt=chat.cache_prompt,
-            resume=got.of(0),
-            resume_others=got.tokens[1:],
-            n=chat.n,
-            logprobs=chat.logprobs,
-            special=self._special(chat),
-            masker=self._grammars.constraint(shape.grammar) if shape else None,
-        )
 
     def _choice(self, index: int, parser: OutputParser | None, request: GenerationRequest, got: Delivered) -> Choice:
         tokens = got.of(index)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tasks.contract import Job
 from tasks.errors import BadRequestError
-from worker.backends.generation import Generation, Model, check_room, delivered, sampling_with, with_bos
+from worker.backends.generation import Generation, Model, check_room, delivered, request_of, sampling_for, with_bos
 from worker.backends.grammars import Grammars
 from worker.chat.notices import NO_PROMISE, Promise
 from worker.chat.structured.compiled import Compiled
 from worker.chat.structured.request import structured_output
 from worker.completion.reply import CompletionReply
 from worker.completion.request import CompletionRequest, Prompt, parse_completion
-from worker.engine.api import GenerationRequest
+from worker.engine.api import TokenMasker
 from worker.generate.choice import Choice
 from worker.generate.logprobs import LegacyLogprobs
 from worker.generate.resumption import Delivered
@@ -40,45 +38,16 @@ class Completions:
         for prompt in prompts:
             check_room(len(prompt), job, ctx_limit, what="prompt's words", param="prompt")
         got = delivered(job, len(prompts) * asked.n)
-        first = self._request(job, asked, prompts[0], grammar)
+        sampling = sampling_for(asked, self._model)
         requests = tuple(
-            self._numbered(first, number, prompt, asked, grammar, got) for number, prompt in enumerate(prompts)
+            request_of(job, asked, prompt, got, sampling=sampling, number=number, masker=self._masker(grammar))
+            for number, prompt in enumerate(prompts)
         )
         return Generation(requests, self._reply(job, asked, prompts, got, promise))
 
-    def _request(
-        self, job: Job, asked: CompletionRequest, prompt: Tokens, grammar: Compiled | None
-    ) -> GenerationRequest:
-        return GenerationRequest(
-            request_id=f"{job.job_id}:{job.attempt}",
-            prompt=prompt,
-            sampling=sampling_with(asked.sampling, asked.biases, self._model),
-            stop=asked.stop,
-            max_tokens=asked.max_tokens,
-            min_tokens=asked.min_tokens,
-            ignore_eos=asked.ignore_eos,
-            cache_prompt=asked.cache_prompt,
-            n=asked.n,
-            logprobs=asked.logprobs,
-            masker=self._grammars.constraint(grammar.grammar()) if grammar else None,
-        )
-
-    def _numbered(
-        self,
-        first: GenerationRequest,
-        number: int,
-        prompt: Tokens,
-        asked: CompletionRequest,
-        grammar: Compiled | None,
-        got: Delivered,
-    ) -> GenerationRequest:
-        """The request of one prompt out of several: each has its own place in the grammar."""
-        tokens = [got.of(number * asked.n + index) for index in range(asked.n)]
-        resumed = replace(first, resume=tokens[0], resume_others=tuple(tokens[1:]))
-        if not number:
-            return resumed
-        masker = self._grammars.constraint(grammar.grammar()) if grammar else None
-        return replace(resumed, request_id=f"{first.request_id}:{number}", prompt=prompt, masker=masker)
+    def _masker(self, grammar: Compiled | None) -> TokenMasker | None:
+        """A new one for each prompt: each reply has its own place in the grammar."""
+        return self._grammars.constraint(grammar.grammar()) if grammar else None
 
     def _tokens(self, prompt: Prompt, suffix: str) -> Tokens:
         """Text gets the model's BOS; token ids are taken as they are."""

@@ -9,10 +9,11 @@ from typing import Protocol
 from tasks.contract import Job, Usage
 from tasks.errors import BadRequestError
 from worker.backends.grammars import Tokens
-from worker.engine.api import GenerationRequest, SamplingParams, StepOutput
+from worker.engine.api import GenerationRequest, SamplingParams, StepOutput, TokenMasker
 from worker.engine.vocab import Fill
-from worker.generate.biases import Bias, resolved
+from worker.generate.biases import resolved
 from worker.generate.reply import TextReply
+from worker.generate.request import TextRequest
 from worker.generate.resumption import Delivered, unpack
 
 
@@ -82,11 +83,44 @@ def delivered(job: Job, choices: int) -> Delivered:
     return unpack(numbers, choices)
 
 
-def sampling_with(sampling: SamplingParams, biases: tuple[Bias, ...], model: Model) -> SamplingParams:
-    """The biases' texts become tokens, as plain text does."""
-    if not biases:
-        return sampling
-    return replace(sampling, logit_bias=resolved(biases, lambda text: model.tokenize(text, add_special=False)))
+def sampling_for(asked: TextRequest, model: Model) -> SamplingParams:
+    """With the biases, whose texts become tokens as plain text does."""
+    if not asked.biases:
+        return asked.sampling
+    biases = resolved(asked.biases, lambda text: model.tokenize(text, add_special=False))
+    return replace(asked.sampling, logit_bias=biases)
+
+
+def request_of(
+    job: Job,
+    asked: TextRequest,
+    prompt: tuple[int, ...],
+    got: Delivered,
+    *,
+    sampling: SamplingParams,
+    number: int = 0,
+    special: frozenset[int] = frozenset(),
+    masker: TokenMasker | None = None,
+) -> GenerationRequest:
+    """The engine's request of the job's prompt `number`; `got` is that of all its prompts' choices."""
+    name = f"{job.job_id}:{job.attempt}"  # an older attempt may still be leaving the engine
+    resume, *resume_others = (got.of(number * asked.n + index) for index in range(asked.n))
+    return GenerationRequest(
+        request_id=f"{name}:{number}" if number else name,
+        prompt=prompt,
+        sampling=sampling,
+        stop=asked.stop,
+        max_tokens=asked.max_tokens,
+        min_tokens=asked.min_tokens,
+        ignore_eos=asked.ignore_eos,
+        cache_prompt=asked.cache_prompt,
+        resume=resume,
+        resume_others=tuple(resume_others),
+        n=asked.n,
+        logprobs=asked.logprobs,
+        special=special,
+        masker=masker,
+    )
 
 
 def with_bos(tokens: list[int], vocab: Vocabulary) -> tuple[int, ...]:

@@ -17,31 +17,21 @@ from worker.chat.template import RESERVED
 from worker.chat.toolcalls.forced import Tool, parse_tools
 from worker.chat.toolcalls.forced import chosen as chosen_tools
 from worker.chat.unsupported import refuse_unsupported
-from worker.engine.api import MOST_TOP_LOGPROBS, SamplingParams
-from worker.generate.biases import Bias
+from worker.engine.api import MOST_TOP_LOGPROBS
 from worker.generate.faults import read
-from worker.generate.fields import TOP_LOGPROBS, UNLIMITED, GenerationFields, of, sampling_of
+from worker.generate.fields import TOP_LOGPROBS, UNLIMITED, GenerationFields, of
+from worker.generate.request import TextRequest, asked_alike
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(TextRequest):
     """What is asked of the model. `messages` are as chat templates read them; `template_args` are its variables.
 
     `tools` are what the template shows the model, `offered` the same checked; neither when the reply may not call. It
-    has to call one of `forced`, if that is given. `logprobs`: how many alternatives a token, None = none of it.
+    has to call one of `forced`, if that is given.
     """
 
     messages: tuple[JsonObject, ...] = field(repr=False)
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    biases: tuple[Bias, ...] = field(default=(), repr=False)
-    stop: tuple[str, ...] = field(default=(), repr=False)
-    max_tokens: int | None = None
-    min_tokens: int = 0
-    ignore_eos: bool = False
-    cache_prompt: bool = True
-    stream: bool = False
-    n: int = 1
-    logprobs: int | None = None
     tools: tuple[JsonObject, ...] = field(default=(), repr=False)
     offered: tuple[Tool, ...] = field(default=(), repr=False)
     forced: tuple[Tool, ...] | None = field(default=None, repr=False)
@@ -89,6 +79,10 @@ class ChatFields(GenerationFields):
         limit = next((one for one in given if one is not None), None)
         return None if limit == UNLIMITED else limit
 
+    @property
+    def alternatives(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
 
 def _request(body: ChatFields) -> ChatRequest:
     tools = body.tools or []
@@ -96,16 +90,7 @@ def _request(body: ChatFields) -> ChatRequest:
     may_call = body.tool_choice != "none"
     return ChatRequest(
         messages=tuple(message.for_template() for message in body.messages),
-        sampling=sampling_of(body),
-        biases=body.logit_bias or (),
-        stop=body.stop or (),
-        max_tokens=body.limit,
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
-        cache_prompt=body.cache_prompt is not False,
-        stream=bool(body.stream),
-        n=body.choices,
-        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        **asked_alike(body),
         tools=tuple(tools) if may_call else (),
         offered=offered if may_call else (),
         forced=chosen_tools(offered, body.tool_choice),

@@ -10,10 +10,10 @@ from pydantic_core import PydanticCustomError
 
 from tasks.contract import JsonObject
 from worker.completion.unsupported import refuse_unsupported
-from worker.engine.api import MOST_CHOICES, MOST_TOP_LOGPROBS, SamplingParams
-from worker.generate.biases import Bias
+from worker.engine.api import MOST_CHOICES, MOST_TOP_LOGPROBS
 from worker.generate.faults import read
-from worker.generate.fields import TOP_LOGPROBS, UNLIMITED, GenerationFields, of, sampling_of
+from worker.generate.fields import TOP_LOGPROBS, UNLIMITED, GenerationFields, of
+from worker.generate.request import TextRequest, asked_alike
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's; llama-server goes on until the context is full, which `max_tokens: -1` asks for."""
@@ -24,22 +24,12 @@ Prompt = str | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class CompletionRequest:
+class CompletionRequest(TextRequest):
     """`prompts` are texts or token ids; each gets `n` replies. `suffix` "" = none."""
 
     prompts: tuple[Prompt, ...] = field(repr=False)
     suffix: str = field(default="", repr=False)
     echo: bool = False
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    biases: tuple[Bias, ...] = field(default=(), repr=False)
-    stop: tuple[str, ...] = field(default=(), repr=False)
-    max_tokens: int | None = DEFAULT_MAX_TOKENS
-    min_tokens: int = 0
-    ignore_eos: bool = False
-    cache_prompt: bool = True
-    stream: bool = False
-    n: int = 1
-    logprobs: int | None = None
 
 
 def parse_completion(body: JsonObject) -> CompletionRequest:
@@ -106,6 +96,10 @@ class CompletionFields(GenerationFields):
             return DEFAULT_MAX_TOKENS
         return None if limit == UNLIMITED else limit
 
+    @property
+    def alternatives(self) -> int | None:
+        return self.logprobs
+
 
 def _rule(param: str, words: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{words}", {"param": param, "words": words})
@@ -116,14 +110,5 @@ def _request(body: CompletionFields) -> CompletionRequest:
         prompts=body.prompt,
         suffix=body.suffix or "",
         echo=bool(body.echo),
-        sampling=sampling_of(body),
-        biases=body.logit_bias or (),
-        stop=body.stop or (),
-        max_tokens=body.limit,
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
-        cache_prompt=body.cache_prompt is not False,
-        stream=bool(body.stream),
-        n=body.choices,
-        logprobs=body.logprobs,
+        **asked_alike(body),
     )

@@ -108,6 +108,11 @@ class GenerationFields(BaseModel):
         """The most tokens of a reply; None = until the context is full."""
         return None
 
+    @property
+    def alternatives(self) -> int | None:
+        """How many of them a token's log probability comes with; None = no log probabilities."""
+        return None
+
 
 _SAMPLING = frozenset(SamplingParams.__dataclass_fields__) & frozenset(GenerationFields.model_fields)
 
