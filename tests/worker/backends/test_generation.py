@@ -1,4 +1,4 @@
-"""The engine's request of one prompt: what was asked, under its own name, with its own share of what was delivered."""
+"""The engine's request of one prompt: what was asked, its own name, its own share of what was delivered."""
 
 from __future__ import annotations
 
