@@ -50,36 +50,14 @@ def token(  # one parameter an option
     The new host gets the Redis URL with its password, the CA, the fleet key and the private-inference key, sealed for
     the token and straight from here: none of it passes through Redis.
     """
-    import asyncio
-    import contextlib
-    import secrets
-    import time
-
-    from ops.join import certificate, server, source
-    from ops.join.errors import JoinError
-    from ops.join.token import SECRET_BYTES, Token
+    from ops.join.issuing import Terms, issue
     from tasks.settings import load_settings
 
-    settings = load_settings(home=home)
-    grant = source.grant_of(settings, redis_url, ca)
-    tls, fingerprint = certificate.server_context()
-    dialled = address or source.own_address(redis_url or settings.redis_url)
-    expires = int(time.time()) + 60 * minutes
-
-    def make(bound: int) -> Token:
-        return Token(dialled, bound, expires, fingerprint, secrets.token_bytes(SECRET_BYTES))
-
-    with contextlib.suppress(KeyboardInterrupt):
-        joined = asyncio.run(
-            server.listen(
-                make, grant, bind=(listen, port), tls=tls, hosts=hosts, ready=lambda t: _show(t, minutes), told=_told
-            )
-        )
-        if len(joined) < hosts:
-            words = f"the token has expired; {len(joined)} of {hosts} hosts joined"
-            raise JoinError(words, code="join_token_expired")
-        return
-    click.echo("ended: the token is void", err=True)
+    terms = Terms(hosts, minutes, (listen, port), address, redis_url, ca)
+    try:
+        issue(load_settings(home=home), terms, ready=lambda made: _show(made, minutes), told=_told)
+    except KeyboardInterrupt:
+        click.echo("ended: the token is void", err=True)
 
 
 def _show(made: Token, minutes: int) -> None:
