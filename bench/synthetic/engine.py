@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token of one reply. `number` counts from 0; `made_ns` is CLOCK_MONOTONIC."""
+    """One token of one reply. `number` is its place in the reply, from 0; `made_ns` is CLOCK_MONOTONIC."""
 
     reply_id: str
     number: int
@@ -36,17 +36,20 @@ class SyntheticEngine:
         self._period_s = 1 / rate
         self._on_step = on_step
         self._running: dict[str, _Running] = {}
-        self._new: list[tuple[str, int]] = []
+        self._new: list[tuple[str, _Running]] = []
         self._wake = threading.Condition()
         self._closed = False
         self.steps = 0
         self._thread = threading.Thread(target=self._run, name="synthetic-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, reply_id: str, tokens: int) -> None:
-        """The first token comes at once (a prefill that takes no time), the others with the engine's steps."""
+    def submit(self, reply_id: str, tokens: int, *, first: int = 0) -> None:
+        """The first token comes at once (a prefill that takes no time), the others with the engine's steps.
+
+        `tokens` is at least 1, `first` the number of the first one; `reply_id` must not be running.
+        """
         with self._wake:
-            self._new.append((reply_id, tokens))
+            self._new.append((reply_id, _Running(tokens, first)))
             self._wake.notify()
 
     def cancel(self, reply_id: str) -> None:
@@ -88,7 +91,7 @@ class SyntheticEngine:
 
     def _begun(self) -> list[Token]:
         new, self._new = self._new, []
-        self._running |= {reply_id: _Running(tokens) for reply_id, tokens in new}
+        self._running |= new
         return self._step([reply_id for reply_id, _ in new])
 
     def _step(self, reply_ids: list[str]) -> list[Token]:

@@ -23,6 +23,7 @@ from tasks.sealing import FleetKey
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 120.0
 MANY = "1000000"
+_TAIL = 60  # lines
 
 
 class Fleet:
@@ -79,9 +80,16 @@ class Fleet:
     def check(self) -> None:
         """Raises RuntimeError when one of the processes has ended."""
         for name, started in self._processes.items():
-            for process in started:
+            for number, process in enumerate(started):
                 if process.poll() is not None:
-                    raise RuntimeError(f"a process of {name} ended with {process.returncode}; its log: {self._home}")
+                    raise RuntimeError(
+                        f"{name}{number} ended with {process.returncode}; its log ends:\n{self._tail(name, number)}"
+                    )
+
+    def _tail(self, name: str, number: int) -> str:
+        """The home is gone when somebody reads the error."""
+        lines = (self._home / f"{name}{number}.log").read_text(errors="replace").splitlines()
+        return "\n".join(lines[-_TAIL:])
 
     def _all_consume(self) -> bool:
         """Whether every worker waits on the model's queue (its heartbeat may be ahead of that)."""

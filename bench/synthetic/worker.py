@@ -54,11 +54,19 @@ class SyntheticRuntime:
     def restore(self, model_id: str) -> None: ...
 
     def serve(self, job: Job, reply: JobReply, cancel: CancelToken) -> None:
-        self._replies[job.job_id] = reply
-        cancel.on_cancel(lambda: self._cancelled(job.job_id, reply))
-        self._engine.submit(job.job_id, int(job.body["tokens"]))
+        """Like a real one it goes on after what an earlier attempt delivered, and keeps attempts apart: an older one
+        may still be leaving."""
+        name = f"{job.job_id}:{job.attempt}"
+        delivered = len(job.resume.token_ids) if job.resume else 0
+        left = int(job.body["tokens"]) - delivered
+        if left <= 0:  # only its end was not delivered
+            reply.finish(usage=_usage(delivered))
+            return
+        self._replies[name] = reply
+        self._engine.submit(name, left, first=delivered)
+        cancel.on_cancel(lambda: self._cancelled(name, reply))
         reply.wait()
-        self._replies.pop(job.job_id, None)
+        del self._replies[name]
 
     def stats(self) -> dict[str, EngineStats]:
         return {}
@@ -69,8 +77,8 @@ class SyntheticRuntime:
     def close(self) -> None:
         self._engine.close()
 
-    def _cancelled(self, job_id: str, reply: JobReply) -> None:
-        self._engine.cancel(job_id)
+    def _cancelled(self, name: str, reply: JobReply) -> None:
+        self._engine.cancel(name)
         reply.fail(JobCancelledError("cancelled"))
 
     def _stepped(self, tokens: list[Token]) -> None:
@@ -84,7 +92,11 @@ class SyntheticRuntime:
                 continue
             reply.chunk(chunk(reply.job, token), (token.number,))
             if token.is_last:
-                reply.finish(usage=Usage(prompt_tokens=1, completion_tokens=token.number + 1))
+                reply.finish(usage=_usage(token.number + 1))
+
+
+def _usage(tokens: int) -> Usage:
+    return Usage(prompt_tokens=1, completion_tokens=tokens)
 
 
 def build(settings: Settings, asked_slots: int | None) -> Process:

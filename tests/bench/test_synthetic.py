@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from bench.bridge import middle, misses
 from bench.synthetic.engine import SyntheticEngine, Token
 from bench.synthetic.stream import Latencies, Stream
-from bench.synthetic.worker import chunk
-from tasks.contract import Job
+from bench.synthetic.worker import RATE, SyntheticRuntime, chunk
+from tasks.contract import Chunk, Event, Failed, Finished, Job, Resume
+from tests.fakes.waiting import until
+from worker.backends.base import CancelToken
+from worker.reply import JobReply
 
 JOB = Job(job_id="j", model="m", body={}, created=0, bridge_id="b")
 
@@ -77,6 +81,69 @@ def test_the_engine_makes_every_token_of_every_reply_once() -> None:
     assert done.acquire(timeout=10)
     engine.close()
     assert got == {"a": [0, 1, 2, 3, 4], "b": [0]}
+
+
+class AtOnce:
+    """In the publisher's place: everything is run where it is said, and out at once."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._lock = threading.RLock()
+
+    def step(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            call()
+
+    def open(self, job: Job) -> JobReply:
+        return JobReply(job, "w", "w", self.step, self._emit)
+
+    def of(self, attempt: int) -> list[Event]:
+        return [event for event in self.events if event.attempt == attempt]
+
+    def _emit(self, reply: JobReply, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Finished | Failed):
+            reply.settle()
+
+
+def test_an_attempt_goes_on_after_what_was_delivered_while_an_older_one_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(RATE, "500")
+    publisher = AtOnce()
+    unused: Any = None
+    runtime = SyntheticRuntime(unused, 2, publisher, lambda: None)  # type: ignore[arg-type]
+    older = JOB.model_copy(update={"body": {"tokens": 100_000}})
+    newer = JOB.model_copy(update={"body": {"tokens": 60}, "attempt": 1, "resume": Resume(token_ids=(0, 1, 2))})
+    cancels = [CancelToken(), CancelToken()]
+    threads = [
+        threading.Thread(target=runtime.serve, args=(job, publisher.open(job), cancel), daemon=True)
+        for job, cancel in zip((older, newer), cancels, strict=True)
+    ]
+    for attempt, thread in enumerate(threads):
+        thread.start()
+        until(lambda at=attempt: publisher.of(at))  # type: ignore[misc]
+    cancels[0].cancel()
+    for thread in threads:
+        thread.join(10)
+    runtime.close()
+    assert isinstance(publisher.of(0)[-1], Failed)
+    *chunks, end = publisher.of(1)
+    assert [chunk.tokens for chunk in chunks if isinstance(chunk, Chunk)] == [(n,) for n in range(3, 60)]
+    assert isinstance(end, Finished)
+    assert end.usage.completion_tokens == 60
+
+
+def test_an_attempt_of_which_only_the_end_is_missing_ends() -> None:
+    publisher = AtOnce()
+    unused: Any = None
+    runtime = SyntheticRuntime(unused, 1, publisher, lambda: None)  # type: ignore[arg-type]
+    job = JOB.model_copy(update={"body": {"tokens": 2}, "resume": Resume(token_ids=(0, 1))})
+    runtime.serve(job, publisher.open(job), CancelToken())
+    runtime.close()
+    (end,) = publisher.events
+    assert isinstance(end, Finished)
+    assert end.usage.completion_tokens == 2
 
 
 def test_bars_can_be_missed() -> None:
