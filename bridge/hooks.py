@@ -1,7 +1,7 @@
 """Who wants to hear what becomes of jobs and installs. The session calls these and never waits for an answer.
 
 Every call is on the event loop, must return at once and must not raise. Nothing of a job's content is passed but its
-record, of which only ids, model, kind and times may be kept.
+record, of which only ids, model, kind and times may be kept. `record.trace` is theirs to set, all else only to read.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ class Hooks(Protocol):
 
     def arrived(self, record: JobRecord, now: float) -> None:
         """A job is known from now on; it may be refused at once, which is an end like any other."""
+
+    def released(self, record: JobRecord) -> None:
+        """It waits no longer: an attempt of it looks for a slot. It may be told again of an attempt that got none."""
 
     def began(self, record: JobRecord, now: float) -> None:
         """A worker claimed an attempt of it."""
@@ -41,6 +44,7 @@ class NoHooks:
     """Nobody listens."""
 
     def arrived(self, record: JobRecord, now: float) -> None: ...
+    def released(self, record: JobRecord) -> None: ...
     def began(self, record: JobRecord, now: float) -> None: ...
     def said(self, record: JobRecord, tokens: int, now: float) -> None: ...
     def lost(self, record: JobRecord, code: str) -> None: ...
@@ -58,6 +62,10 @@ class Together:
     def arrived(self, record: JobRecord, now: float) -> None:
         for one in self._hooks:
             one.arrived(record, now)
+
+    def released(self, record: JobRecord) -> None:
+        for one in self._hooks:
+            one.released(record)
 
     def began(self, record: JobRecord, now: float) -> None:
         for one in self._hooks:

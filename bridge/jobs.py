@@ -64,7 +64,7 @@ class JobRecord:
     attempts that a worker lost, `handovers` those that a draining worker gave back, `refusals` those that Redis would
     not take, and `stopped` is the last attempt known to be over or told to stop. Of a private job, `kid` and `steps`
     stand in for `tokens` (`tasks.contract.Resume`), and `blocked_until` is when it may wait again after FENCING.
-    `reply` is where a large reply lies.
+    `reply` is where a large reply lies. `trace` is the W3C trace context for what happens to the job next.
     """
 
     frame: JobFrame = field(repr=False)
@@ -96,6 +96,7 @@ class JobRecord:
     ended: float = 0.0
     outbox: Outbox = field(default_factory=Outbox, repr=False)
     reply: BlobRef | None = None
+    trace: str = ""
 
     @property
     def id(self) -> str:

@@ -37,6 +37,7 @@ from bridge.supervision import Due, Timer, Timers, may_hand_over, may_run_again
 from tasks import keys
 from tasks.contract import Finished, Job, Resume
 from tasks.errors import PendraError, WorkerError
+from tasks.tracing import context_of
 
 
 class Ledger:
@@ -83,7 +84,7 @@ class Ledger:
     def open(self, frame: JobFrame, now: float) -> JobRecord:
         remaining = self.remaining(frame)
         deadline = None if remaining is None else now + remaining
-        record = JobRecord(frame, arrived=now, deadline=deadline)
+        record = JobRecord(frame, arrived=now, deadline=deadline, trace=context_of(frame.traceparent))
         self.jobs.add(record)
         self.hooks.arrived(record, now)
         if deadline is not None:
@@ -124,6 +125,7 @@ class Ledger:
         move(record, JobState.ACQUIRING)
         if record.attempt:
             self.remember(record)
+        self.hooks.released(record)
         self.effects.append(Acquire(self._job(record), released.plan.candidates))
 
     def put_back(self, record: JobRecord, blocked_until: float) -> None:
@@ -281,6 +283,7 @@ class Ledger:
             deadline=frame.deadline,
             labels=frame.labels,
             blobs=frame.laid,
+            traceparent=record.trace,
             first_seq=record.next_seq,
             resume=_resume(record) if record.streamed else None,
             private=record.private,

@@ -42,7 +42,8 @@ from bridge.protocol import ApiFrame, AuditCheckpoint, Challenge, Hello, Welcome
 from bridge.registry import Registry
 from bridge.relay import Relay
 from bridge.session import Session
-from tasks import core_dumps, event_loop, keys, logs, redis_persistence
+from bridge.traces import Traces
+from tasks import core_dumps, event_loop, keys, logs, redis_persistence, tracing
 from tasks.cancelling import ended
 from tasks.celery_app import make_app
 from tasks.contract import InstallProgress, WorkerInfo
@@ -77,6 +78,7 @@ class Bridge:
         tally = None if settings.metrics_port is None else Tally()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.audit = audit_of(settings, identity, self._checkpoint)
+        self.tracer = tracing.start("bridge", settings.worker_id)
         self.session = Session(
             self.bridge_id,
             Opener(*fleet_keys),
@@ -201,12 +203,17 @@ class Bridge:
         with contextlib.suppress(redis.RedisError, OSError):
             await self.lease.give_back()
         await self._client.aclose()
+        await asyncio.to_thread(self.tracer.close)
 
     # ---------------------------------------------------------------- audit
 
     def _hooks(self, tally: Tally | None) -> Hooks:
         auditor = Auditor(self.audit.put, self._sha256_of) if self.audit else None
-        return Together(*(one for one in (tally, auditor) if one))
+        traces = None if self.tracer is tracing.NO_TRACER else Traces(self.tracer, self._serves)
+        return Together(*(one for one in (tally, auditor, traces) if one))
+
+    def _serves(self, model: str) -> bool:
+        return self.session.serves(model)  # which is made after the hooks
 
     def _sha256_of(self, worker_id: str, model: str) -> str | None:
         return self.session.sha256_of(worker_id, model)  # which is made after the hooks

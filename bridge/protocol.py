@@ -82,7 +82,8 @@ class JobFrame(Frame):
     waited for 30 s; `deadline` is when an answer is of no more use; `pin` demands one worker; `affinity` is an opaque
     token: equal tokens should meet the same KV cache. `blobs` names parts that follow as `blob` frames; the
     part `body` is the body itself, and `laid` the bridge's own note of where they lie (empty on the wire). `kids`
-    are those of a sealed body: only a worker that holds one of these keys may run it.
+    are those of a sealed body: only a worker that holds one of these keys may run it. `traceparent` is the W3C trace
+    context that the job's spans belong to; one that is not well-formed is as good as none.
     """
 
     type: Literal["job"] = "job"
@@ -101,6 +102,7 @@ class JobFrame(Frame):
     blobs: tuple[str, ...] = Field(default=(), max_length=8)
     laid: tuple[BlobRef, ...] = ()
     kids: tuple[str, ...] = ()
+    traceparent: str = ""
 
 
 class Cancel(Frame):

@@ -73,7 +73,8 @@ class Job(Frozen):
     `pendra_encrypted`. Times are seconds since the epoch. `first_seq` is the seq of the first event this attempt
     publishes (0 unless an earlier attempt already delivered something). `blobs` name what did not fit; the worker
     fetches them before it serves: the part `body` becomes the body, all others are found in `parts`. `private`: the
-    body, wherever it is, is an envelope. `labels`: a worker without one of these must not run it.
+    body, wherever it is, is an envelope. `labels`: a worker without one of these must not run it. `traceparent`: the
+    W3C trace context that the worker's spans belong to.
     """
 
     v: int = CONTRACT_VERSION
@@ -91,6 +92,7 @@ class Job(Frozen):
     private: bool = False
     labels: tuple[str, ...] = ()
     blobs: tuple[BlobRef, ...] = ()
+    traceparent: str = ""
     parts: dict[str, bytes] = Field(default_factory=dict, repr=False, exclude=True)
 
 

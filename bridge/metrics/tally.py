@@ -80,6 +80,8 @@ class Tally:
     def arrived(self, record: JobRecord, now: float) -> None:  # noqa: ARG002  # the hook's
         self._open[record.id] = _Open()
 
+    def released(self, record: JobRecord) -> None: ...
+
     def began(self, record: JobRecord, now: float) -> None:
         """Later attempts do not count: they wait for other reasons, and `failovers` tells of them."""
         one = self._open.get(record.id)
