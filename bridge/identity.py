@@ -116,7 +116,7 @@ def refusal(
         return Refusal(CloseCode.REPLAYED_NONCE, "the hello answers another connection's challenge (replayed nonce)")
     if not _verifies(hello):
         return Refusal(CloseCode.BAD_SIGNATURE, "the hello's signature does not match its public key")
-    if abs(now - hello.time) > MAX_CLOCK_SKEW_S:
+    if not abs(now - hello.time) <= MAX_CLOCK_SKEW_S:  # so that NaN, which no frame may hold, is refused here too
         return Refusal(
             CloseCode.CLOCK_SKEW,
             f"clock is off by {hello.time - now:+.0f} s, at most {MAX_CLOCK_SKEW_S} s allowed; check time sync (NTP)",

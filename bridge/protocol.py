@@ -45,7 +45,9 @@ class CloseCode(IntEnum):
 
 
 class Frame(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    """`NaN` and `Infinity`, which readers of JSON in Python let through, are malformed: no limit holds for them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------- API → bridge

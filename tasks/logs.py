@@ -57,7 +57,9 @@ _LONGEST = 500
 _FRAMES = 12
 # They log every request or every message at INFO; their warnings stay.
 _NOISY = ("httpx", "httpcore", "urllib3", "websockets", "huggingface_hub", "filelock", "asyncio", "kombu", "amqp",
-          "celery", "uvicorn", "uvicorn.access", "multipart")  # fmt: skip
+          "celery", "uvicorn", "uvicorn.access")  # fmt: skip
+# Their warnings are what a client sent wrong, which its answer says: it could fill the log with them.
+_MUTE = ("python_multipart",)
 
 
 def event(logger: logging.Logger, level: int, action: str, /, **fields: Any) -> None:
@@ -94,6 +96,8 @@ def configure(settings: Settings, role: str) -> None:
     logging.getLogger("pendra").setLevel(settings.log_level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _MUTE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import pytest
 
 from bridge.identity import Identity, generate_nonce, generate_seed, refusal, sign_hello
-from bridge.protocol import Challenge, CloseCode, Hello
+from bridge.protocol import Challenge, CloseCode, Hello, signed_bytes
 from tasks.errors import ConfigError
 
 SEED = base64.b64encode(bytes(32)).decode()
@@ -17,6 +18,15 @@ NONCE = generate_nonce()
 def hello(now: float = 1000.0, **changes: Any) -> Hello:
     signed = sign_hello(Challenge(nonce=NONCE, time=now), ME, worker_id="w", name="n", version="1", now=now)
     return signed.model_copy(update=changes)
+
+
+def signed_nan() -> Hello:
+    """A hello whose signature holds and whose clock is no number; no decoder lets it through."""
+    signature = ME.sign(signed_bytes(NONCE, "w", math.nan, 1))
+    return hello(time=math.nan, signature=signature)
+
+
+NAN = signed_nan()
 
 
 def code(frame: Hello, **changes: Any) -> CloseCode | None:
@@ -43,6 +53,7 @@ def test_a_good_hello_is_accepted() -> None:
         (hello(now=1301.0), {}, CloseCode.CLOCK_SKEW),
         (hello(now=699.0), {}, CloseCode.CLOCK_SKEW),
         (hello(now=1300.0), {}, None),
+        (NAN, {}, CloseCode.CLOCK_SKEW),
     ],
 )
 def test_each_wrong_hello_has_its_code(frame: Hello, changes: dict[str, Any], expected: CloseCode | None) -> None:

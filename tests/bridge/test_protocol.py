@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from bridge.identity import Identity, generate_seed, sign_hello
 from bridge.protocol import (
     Cancel,
+    Challenge,
     ChunkEvent,
     ChunkFrame,
     JobFrame,
@@ -48,6 +50,17 @@ def test_a_malformed_frame_names_the_field_and_quotes_nothing(text: str, where: 
     assert caught.value.code == "bad_frame"
     assert where in str(caught.value.param)
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_malformed(number: str) -> None:
+    """No comparison holds against NaN: a hello with it would pass the check of its clock."""
+    me = Identity.from_base64(generate_seed())
+    hello = encode(sign_hello(Challenge(nonce="n", time=1.0), me, worker_id="w", name="", version="", now=1000.0))
+    assert decode_bridge(hello).type == "hello"
+    with pytest.raises(BadRequestError, match=r"malformed frame: hello\.time: .*finite number") as caught:
+        decode_bridge(hello.replace("1000.0", number))
+    assert (caught.value.code, caught.value.param) == ("bad_frame", "hello.time")
 
 
 def test_a_frame_of_the_other_direction_is_malformed() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from tasks import logs
 from tasks.contract import Job
@@ -201,6 +203,22 @@ def test_configure_sends_to_a_private_file(root: logging.Logger, tmp_path: Path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(row["action"], row["role"]) for row in rows] == [("a.b", "worker")]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_client_cannot_fill_the_log_with_bad_forms(root: logging.Logger, tmp_path: Path):
+    path = tmp_path / "x.log"
+    logs.configure(settings_for(tmp_path, log_file=path), "controlplane")
+    headers = Headers({"content-type": "multipart/form-data; boundary=b"})
+    with pytest.raises(MultiPartException):
+        await MultiPartParser(headers, pieces(b"no form at all")).parse()
+    logs.event(logging.getLogger("pendra.x"), logging.INFO, "a.b")
+    assert len(path.read_text().splitlines()) == 1
+    assert logging.getLogger("python_multipart.multipart").getEffectiveLevel() == logging.CRITICAL
+
+
+async def pieces(*data: bytes) -> AsyncGenerator[bytes, None]:
+    for piece in data:
+        yield piece
 
 
 def test_configure_again_replaces(root: logging.Logger, tmp_path: Path):
