@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import httpx
 import openai
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.stack import MODEL, Stack, eventually
+from tests.fakes.prometheus_server import PrometheusServer, prometheus_binary
 
+DASHBOARD = Path(__file__).resolve().parents[2] / "ops/grafana/dashboards/pendra.json"
+# What a good day on one host without GPUs and external servers has none of.
+NEED_NOT_BE = {"Errors", "Failures by code", "Wasted tokens", "Guesses that were right", "Failovers", "Installs"}
+NEED_NOT_BE |= {
+    "External servers",
+    "Queue depth",
+    "Oldest waiting request",
+    "Time of a load",
+    "Prompt tokens from the cache",
+}
+NEED_NOT_BE |= {"Utilisation", "Memory", "Temperature", "Power", "Memory errors", "Which GPU is which"}
+DISASTERS = {"PendraBridgeDown", "PendraBridgeUnlinked", "PendraRedisDown", "PendraNoWorkers", "PendraVersionsDiffer"}
 PROMPT = [{"role": "user", "content": "Say something about watchmaking that nobody could guess."}]
+
+
+def metrics_address(stack: Stack) -> str:
+    return f"127.0.0.1:{yaml.safe_load((stack.home / 'config.yaml').read_text())['metrics_port']}"
 
 
 def samples(stack: Stack, name: str) -> dict[frozenset[tuple[str, str]], float]:
     """Labels → value of one sample name, as Prometheus would see it now."""
-    port = yaml.safe_load((stack.home / "config.yaml").read_text())["metrics_port"]
-    page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).raise_for_status().text
+    page = httpx.get(f"http://{metrics_address(stack)}/metrics", timeout=10).raise_for_status().text
     assert "watchmaking" not in page
     found = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
     return {frozenset(sample.labels.items()): sample.value for sample in found if sample.name == name}
@@ -41,6 +61,37 @@ def test_a_stream_is_seen_by_bridge_and_engine(openai_client: openai.OpenAI, sta
     assert total(stack, "pendra_model_loads_total", model=MODEL, outcome="ok") >= 2
     assert total(stack, "pendra_workers", role="worker") >= 2
     assert total(stack, "pendra_bridge_linked") == 1
+
+
+@pytest.fixture
+def prometheus(stack: Stack, tmp_path: Path) -> Iterator[PrometheusServer]:
+    prometheus_binary()
+    server = PrometheusServer(tmp_path, metrics_address(stack)).start()
+    yield server
+    server.stop()
+
+
+def scraped_since(prometheus: PrometheusServer, before: int) -> bool:
+    return prometheus.scrapes() > before
+
+
+def test_the_dashboard_in_a_real_prometheus(
+    openai_client: openai.OpenAI, stack: Stack, prometheus: PrometheusServer
+) -> None:
+    panels = [panel for panel in json.loads(DASHBOARD.read_text("utf-8"))["panels"] if panel["type"] != "row"]
+    for _ in range(3):  # between scrapes, so that rates have something to compare
+        before = prometheus.scrapes()
+        openai_client.chat.completions.create(model=MODEL, messages=PROMPT, max_tokens=8)
+        assert eventually(partial(scraped_since, prometheus, before), 30)
+    answers = {
+        (one["title"], target["expr"]): prometheus.query(target["expr"])
+        for one in panels
+        for target in one["targets"]
+    }
+    assert {where: answer.complaints for where, answer in answers.items() if answer.complaints} == {}
+    assert {title for (title, _), answer in answers.items() if not answer.rows} <= NEED_NOT_BE
+    states = {name: rule["state"] for name, rule in prometheus.alerts().items()}
+    assert {states[name] for name in DISASTERS} == {"inactive"}
 
 
 def test_the_doctor_finds_a_running_stack_in_order(stack: Stack) -> None:
