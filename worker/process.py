@@ -8,33 +8,26 @@ come, so that a worker is visible while its models load.
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import logging
 import os
-import secrets
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import redis
-
 from tasks import keys, redis_persistence
-from tasks.contract import ModelInfo, WorkerInfo
+from tasks.contract import WorkerInfo
 from tasks.errors import ConfigError, PendraError, UnavailableError
-from tasks.figures import LoadFigures
 from tasks.logs import event, where
 from tasks.redis_client import connect
 from tasks.sealing import Opener, Sealer
 from tasks.settings import Settings
+from worker.advert import Advert, Told
 from worker.capacity import MAX_SLOTS, slots_from_memory
-from worker.control import Control, Restore, Unload
-from worker.engine.api import EngineStats
-from worker.figures import engine_figures
+from worker.control import Control
 from worker.gpu_watch import GpuWatch, check, named
 from worker.heartbeat import Heartbeat
+from worker.model_orders import ModelOrders, Models
 from worker.private.keys import Keyring
 from worker.publisher import Publisher
 from worker.running import Running
@@ -49,15 +42,10 @@ _GOODBYE_S = 0.5  # what an immediate end spends on telling the fleet
 Want = Callable[[Iterable[str]], None]
 
 
-class Serving(JobServer, Protocol):
+class Serving(JobServer, Told, Models, Protocol):
     """What the process needs of `worker.runtime.Runtime`."""
 
-    def models(self) -> tuple[ModelInfo, ...]: ...
     def preload(self, models: tuple[str, ...]) -> None: ...
-    def withdraw(self, model_id: str, *, force: bool) -> int: ...
-    def restore(self, model_id: str) -> None: ...
-    def stats(self) -> dict[str, EngineStats]: ...
-    def loads(self) -> tuple[LoadFigures, ...]: ...
     def close(self) -> None: ...
 
 
@@ -76,46 +64,28 @@ class Process:
         self.settings = settings
         self.slots = slots
         self.worker_id = settings.child_id
-        self._epoch = secrets.token_hex(8)
-        self._started_at = time.time()
+        self.leave: Callable[[], None] = lambda: None
+        """How a drain that shall end the process ends it; the program sets it."""
         self._draining = False
         self._ended = threading.Event()
         self._want: Want | None = None
         self._changing = threading.Lock()  # else an older look at the models could be the last one told
-        fleet_keys = settings.fleet_keys()
-        self._fleet_keys = tuple(key.id.hex() for key in fleet_keys)
-        self._client = connect(settings.redis_url)
-        self._keyring = Keyring(settings.workload_key_file)
+        self._client = client = connect(settings.redis_url)
+        keyring, fleet_keys = Keyring(settings.workload_key_file), settings.fleet_keys()
+        self._advert = Advert(settings, slots, keyring)
         self.running = Running(self._busy_changed)
         self.publisher = Publisher(
-            self._client,
-            self.worker_id,
-            Sealer(fleet_keys[0]),
-            worker_name=settings.worker_name,
-            epoch=self._epoch,
+            client, self.worker_id, Sealer(fleet_keys[0]), worker_name=settings.worker_name, epoch=self._advert.epoch
         )
         self.runtime = make_runtime(settings, slots, self.publisher, self.changed)
+        opener, labels = Opener(*fleet_keys), settings.labels
         self._server = Server(
-            self._client,
-            self.worker_id,
-            Opener(*fleet_keys),
-            self.publisher,
-            self.runtime,
-            self.running,
-            self._keyring,
-            settings.labels,
+            client, self.worker_id, opener, self.publisher, self.runtime, self.running, keyring, labels
         )
-        self.heartbeat = Heartbeat(self._client, self.info, self.running.keys, self.publisher.resend)
-        self._control = Control(
-            self._client,
-            self.worker_id,
-            on_cancel=self._cancel,
-            on_drain=self.drain,
-            on_model=self._model,
-            on_leave=self.depart,
-        )
-        self.leave: Callable[[], None] = lambda: None
-        """How a drain that shall end the process ends it; the program sets it."""
+        self.heartbeat = Heartbeat(client, self.info, self.running.keys, self.publisher.resend)
+        hears = {"on_drain": self.drain, "on_leave": self.depart}
+        on_model = ModelOrders(client, self.worker_id, self.runtime).obey
+        self._control = Control(client, self.worker_id, on_cancel=self._cancel, on_model=on_model, **hears)
         self._gpus = GpuWatch(gpus, self.abandon)
         self._watchdog = Watchdog(self._pulse, self.abandon, stall_s=stall_s)
 
@@ -200,29 +170,8 @@ class Process:
 
     def info(self) -> WorkerInfo:
         """What the heartbeat says of us."""
-        settings, workload_keys = self.settings, self._keyring.live()
-        return WorkerInfo(
-            worker_id=self.worker_id,
-            epoch=self._epoch,
-            name=settings.worker_name,
-            node=settings.worker_id,
-            pid=os.getpid(),
-            version=_version(),
-            device=settings.device,
-            slots_total=self.slots,
-            slots_busy=len(self.running),
-            models=self.runtime.models(),
-            draining=self._draining,
-            labels=settings.labels,
-            started_at=self._started_at,
-            log=str(settings.log_file) if settings.log_file else None,
-            kids=tuple(key.kid for key in workload_keys),
-            public_keys=tuple(key.public_base64 for key in workload_keys),
-            engines=engine_figures(self.runtime.stats()),
-            loads=self.runtime.loads(),
-            gpu=self._gpus.figures,
-            fleet_keys=self._fleet_keys,
-        )
+        busy, gpu = len(self.running), self._gpus.figures
+        return self._advert.info(self.runtime, busy=busy, draining=self._draining, gpu=gpu)
 
     def _pulse(self) -> Pulse:
         """Jobs whose answer is complete wait for Redis, not for the engine: they do not count."""
@@ -237,24 +186,6 @@ class Process:
     def _cancel(self, job_id: str, attempt: int) -> None:
         hit = self.running.cancel(job_id, attempt)
         event(_LOG, logging.INFO, "job.cancel", job_id=job_id, attempt=attempt, running=hit)
-
-    def _model(self, command: Unload | Restore) -> None:
-        if isinstance(command, Restore):
-            self.runtime.restore(command.model)
-        else:
-            threading.Thread(target=self._unload, args=(command,), name="unload", daemon=True).start()
-
-    def _unload(self, command: Unload) -> None:
-        busy = self.runtime.withdraw(command.model, force=command.force)
-        event(_LOG, logging.INFO, "model.unload", model=command.model, force=command.force, busy=busy)
-        answer = {"worker_id": self.worker_id, "ok": busy == 0, "busy": busy}
-        try:
-            pipe = self._client.pipeline()
-            pipe.rpush(command.answers, json.dumps(answer))
-            pipe.expire(command.answers, keys.ANSWERS_TTL_S)
-            pipe.execute()
-        except redis.RedisError as exc:  # who asked hears nothing, and says so
-            event(_LOG, logging.WARNING, "model.unload_untold", error=type(exc).__name__)
 
     def _preload(self) -> None:
         try:
@@ -310,13 +241,6 @@ def run(app: Any, **options: Any) -> int:
     worker = app.Worker(quiet=True, **options)
     worker.start()
     return int(worker.exitcode or 0)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("pendra-worker")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 def _entry() -> int:
