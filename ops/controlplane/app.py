@@ -40,6 +40,7 @@ from ops.controlplane.registry import Registry
 from ops.controlplane.reply import REQUEST_ID_HEADER
 from ops.controlplane.secure import SecureHeaders
 from ops.controlplane.usage import UsageLog
+from tasks import tracing
 from tasks.cancelling import ended
 from tasks.contract import JobKind
 from tasks.errors import PendraError
@@ -75,6 +76,7 @@ class Plane:
         self.catalogue = SiteCatalogue(config.catalogue_url)
         self.hub = Hub(config, self.usage, self.catalogue, InstallLog(self._db), self.checkpoints)
         self.live = Live(self.hub)
+        self.tracer = tracing.start("controlplane")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -103,6 +105,7 @@ class Plane:
     def close(self) -> None:
         self.usage.flush()
         self._db.close()
+        self.tracer.close()
 
 
 class App(Starlette):
@@ -148,7 +151,7 @@ def _routes(plane: Plane) -> list[BaseRoute]:
     ]
     for prefix in _PREFIXES:
         for path, kind in _INFERENCE.items():
-            endpoint = Inference(kind, plane.config, plane.gate, plane.hub)
+            endpoint = Inference(kind, plane.config, plane.gate, plane.hub, plane.tracer)
             routes.append(Route(prefix + path, endpoint, methods=["POST"]))
         routes += [
             Route(f"{prefix}/models", listings.models),

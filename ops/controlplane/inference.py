@@ -22,11 +22,14 @@ from ops.controlplane.hub import Hub
 from ops.controlplane.jobs import Ask, Job, new_request_id
 from ops.controlplane.reply import Reply
 from ops.controlplane.requests import in_parts, parse_ask
+from ops.controlplane.traces import RequestTrace
 from ops.controlplane.uploads import is_form, read_upload
+from tasks import tracing
 from tasks.blobs import INLINE_BYTES
 from tasks.contract import JobKind
 from tasks.errors import PendraError
 from tasks.logs import event, where
+from tasks.tracing import Tracer
 
 log = logging.getLogger("pendra.controlplane")
 
@@ -36,32 +39,41 @@ PLACEMENT_HEADER = "x-pendra-placement"
 class Inference:
     """ASGI endpoint for one kind of job."""
 
-    def __init__(self, kind: JobKind, config: Config, gate: Gate, hub: Hub) -> None:
+    def __init__(
+        self, kind: JobKind, config: Config, gate: Gate, hub: Hub, tracer: Tracer = tracing.NO_TRACER
+    ) -> None:
         self._kind = kind
         self._limits = limits_of(kind, config.limits)
         self._gate = gate
         self._hub = hub
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
         headers = Headers(scope=scope)
         reply = Reply(send, new_request_id())
+        trace = RequestTrace(self._tracer, headers, self._kind, reply.request_id)
         try:
             key = self._gate.user(scope)
             self._gate.spend(key)
             ask = await self._ask(receive, headers, key.hash)
             allow(key, ask.model)
-            ask = replace(ask, labels=key.scope.only_on)
+            ask = replace(ask, labels=key.scope.only_on, trace=trace.traceparent)
             job = self._hub.open(reply.request_id, ask, key)
         except PendraError as exc:
             problem = problem_of(exc)
             _log_refused(reply.request_id, self._kind, problem)
+            trace.refused(problem)
             await reply.problem(problem)
             return
         except ClientDisconnect:
+            trace.gone()
             return
         with_placement = not ask.sealed or PLACEMENT_HEADER in headers
-        await self._answer(job, reply, receive, with_placement=with_placement)
+        try:
+            await self._answer(job, reply, receive, with_placement=with_placement)
+        finally:
+            trace.done(job)
         _log_done(job, started)
 
     async def _ask(self, receive: Receive, headers: Headers, secret: str) -> Ask:

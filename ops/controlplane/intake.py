@@ -148,6 +148,7 @@ class Intake:
 
     def fail(self, job: Job, problem: Problem, *, stop: bool = False) -> None:
         """End with an error for the client. `stop`: the bridge does not know yet that it is over."""
+        job.code = problem.code
         self._end(job, JobState.FAILED)
         if stop:
             self._send(job, encode(Cancel(job_id=job.id)))

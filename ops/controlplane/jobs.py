@@ -21,7 +21,7 @@ class Ask:
 
     `kids`: the workload keys that a sealed body was sealed to. `labels`: what a worker must carry, all of them; they
     come from the API key, never from the request. `parts` travel in pieces; a body that does is the part
-    `body`, and `body` then only says what a bridge must know.
+    `body`, and `body` then only says what a bridge must know. `trace`: the W3C trace context of the request.
     """
 
     kind: JobKind
@@ -35,6 +35,7 @@ class Ask:
     labels: tuple[str, ...] = ()
     priority: Priority = Priority.INTERACTIVE
     parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    trace: str = ""
 
 
 class JobState(StrEnum):
@@ -50,7 +51,7 @@ class Job:
     `id` is the id on the wire: the request's, unless the job had to be sent again. Times are monotonic: `heard` when
     the bridge last said something about the job, `told` when the client last took something, `nudged` when the
     handler was last asked to send a sign of life. `reader` is the task to cancel when the client does not
-    read, and `dropped` says that this was done.
+    read, and `dropped` says that this was done. `code`: of the error it ended with, "" for none.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Job:
         "arriving",
         "ask",
         "bridge",
+        "code",
         "created",
         "dropped",
         "first_chunk",
@@ -96,6 +98,7 @@ class Job:
         self.first_chunk: str | None = None
         self.worker_id: str | None = None
         self.worker_name: str | None = None
+        self.code = ""
         self.usage: Usage | None = None
         self.resends = 0
         self.dropped = False
@@ -143,6 +146,7 @@ class Job:
             kids=ask.kids,
             labels=ask.labels,
             blobs=tuple(ask.parts),
+            traceparent=ask.trace,
         )
 
 
