@@ -140,6 +140,7 @@ class Stream:
             return
         if record.state is JobState.DISPATCHED:
             move(record, JobState.RUNNING, worker_id=event.worker_id)
+            self._ledger.timers.claims.heard(record.dispatched, now)
         self._ledger.hooks.began(record, now)
         fleet = self._ledger.fleet
         fleet.hold(record.id, event.worker_id, record.frame.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,8 @@ from bridge.jobs import JobRecord, JobState
 from tasks.keys import WORKER_LEASE_S
 
 CLAIM_S = 5.0  # a slot is held, so a worker pops the message within milliseconds, or nobody consumes the queue
+LATE_CLAIM_S = 1.0  # only a busy machine takes longer
+LATE_CLAIMS = 512  # of the last CLAIM_S that are kept
 SILENT_S = 2 * WORKER_LEASE_S  # after Redis lost its data: how long a running job may stay silent
 REDIS_GRACE_S = 10.0  # how long jobs wait for a Redis that is away
 HEARD_S = 1.25  # a Redis that was silent for longer is not a proof that a worker is
@@ -38,10 +41,33 @@ class Timer:
     seq: int = 0
 
 
+class Claims:
+    """Tells a message that is lost from one that is late: CPUs may be so busy that a claim takes longer than CLAIM_S.
+
+    Workers take messages about in the order in which they were sent. So while messages older than ours are claimed
+    late, ours is behind them; a lost one is soon older than all that are claimed.
+    """
+
+    def __init__(self) -> None:
+        self._late: deque[tuple[float, float]] = deque(maxlen=LATE_CLAIMS)
+
+    def heard(self, dispatched: float | None, now: float) -> None:
+        """A job that was dispatched then (None: by another bridge) was claimed."""
+        if dispatched is not None and now - dispatched > LATE_CLAIM_S:
+            self._late.append((now, dispatched))
+
+    def behind(self, dispatched: float | None, now: float) -> bool:
+        """Whether older messages than one of then were claimed late within the last CLAIM_S."""
+        while self._late and now - self._late[0][0] > CLAIM_S:
+            self._late.popleft()
+        return dispatched is not None and any(older <= dispatched for _, older in self._late)
+
+
 class Timers:
     """A heap of timers. None is ever cancelled: one that no longer applies is dropped when it comes up, or swept."""
 
     def __init__(self) -> None:
+        self.claims = Claims()
         self._heap: list[tuple[float, int, Timer]] = []
         self._sweep_at = SWEEP_TIMERS
         self._count = itertools.count()

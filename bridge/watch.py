@@ -105,11 +105,19 @@ class Watch:
     def _overdue(self, record: JobRecord, due: Due, now: float) -> None:
         if due is Due.DEADLINE:
             self._ledger.fail(record, problems.too_late(running=record.state is JobState.RUNNING), now)
-        elif self._down is None and self._silent(now):
-            self._ledger.timers.set(now + HEARD_S, Timer(record.id, due, record.attempt, record.next_seq))
+        elif pause := self._unproven_for(record, due, now):
+            self._ledger.timers.set(now + pause, Timer(record.id, due, record.attempt, record.next_seq))
         elif self._down is None and not (due is Due.UNSEEN and self._has_come(record)):
             event(log, logging.WARNING, f"attempt.{due}", job_id=record.id, attempt=record.attempt)
             self._ledger.lose(record, problems.attempt_lost(due, record.worker_id), now)
+
+    def _unproven_for(self, record: JobRecord, due: Due, now: float) -> float:
+        """Seconds until a timer that came up may prove something: Redis is silent, or the workers are behind."""
+        if self._down is not None:
+            return 0.0
+        if self._silent(now):
+            return HEARD_S
+        return CLAIM_S if due is Due.CLAIM and self._ledger.timers.claims.behind(record.dispatched, now) else 0.0
 
     def _has_come(self, record: JobRecord) -> bool:
         return self._ledger.fleet.has(record.worker_id, record.epoch)

@@ -354,6 +354,16 @@ def test_a_job_nobody_claims_is_dispatched_anew() -> None:
     assert only(effects, Acquire).job.attempt == 1
 
 
+def test_a_job_is_not_taken_for_lost_while_those_before_it_are_claimed_late() -> None:
+    driven = Driven(worker())
+    for name in "ab":
+        driven.take(only(driven.send(job(name)), Acquire))
+    driven.tick(CLAIM_S - 0.5, worker())
+    driven.events(claimed("a"))
+    assert driven.tick(1.0, worker()) == [], "b is behind a, whose claim took so long"
+    assert only(driven.tick(CLAIM_S + 0.1, worker()), Acquire).job.job_id == "b", "now nothing moves any more"
+
+
 def test_a_job_claimed_by_a_worker_we_never_hear_of_is_lost() -> None:
     driven = Driven(worker("w1"))
     driven.take(only(driven.send(job()), Acquire))

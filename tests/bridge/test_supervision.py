@@ -4,9 +4,12 @@ import pytest
 
 from bridge.jobs import JobRecord, JobState
 from bridge.supervision import (
+    CLAIM_S,
+    LATE_CLAIM_S,
     MAX_HANDOVERS,
     MAX_LOSSES,
     SWEEP_TIMERS,
+    Claims,
     Due,
     Timer,
     Timers,
@@ -58,6 +61,22 @@ def test_timers_of_ended_jobs_do_not_pile_up() -> None:
 )
 def test_a_timer_counts_only_for_what_it_was_set_for(timer: Timer, made: JobRecord, *, due: bool) -> None:
     assert still_due(timer, made) is due
+
+
+def test_a_message_behind_ones_that_are_claimed_late_is_late_too() -> None:
+    claims, slow = Claims(), LATE_CLAIM_S + 1
+    claims.heard(10.0, 10.0 + slow)
+    assert claims.behind(10.5, 10.0 + slow)
+    assert not claims.behind(9.0, 10.0 + slow), "younger ones overtook it: it is lost"
+    assert not claims.behind(None, 10.0 + slow), "nobody knows when it was sent"
+    assert not claims.behind(10.5, 10.1 + slow + CLAIM_S), "the queue stands still"
+
+
+def test_claims_that_come_soon_prove_nothing_about_one_that_does_not() -> None:
+    claims = Claims()
+    claims.heard(10.0, 10.0 + LATE_CLAIM_S / 2)
+    claims.heard(None, 20.0)
+    assert not claims.behind(10.1, 12.0)
 
 
 def test_a_lost_attempt_is_followed_by_another_unless_nobody_could_go_on_or_too_many_were_lost() -> None:
