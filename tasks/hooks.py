@@ -26,6 +26,15 @@ def connect() -> None:
     signals.task_rejected.connect(_rejected, weak=False, dispatch_uid="pendra.rejected")
 
 
+def own_logging() -> None:
+    """Tell Celery that logging is set up: a receiver of `setup_logging` is how it learns that. Idempotent."""
+    signals.setup_logging.connect(_nothing, dispatch_uid="pendra.logging")
+
+
+def _nothing(**_: Any) -> None:
+    pass
+
+
 def _prerun(task_id: str, **_: Any) -> None:
     _began[task_id] = time.monotonic()
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tasks import keep_alive
+from tasks.settings_values import from_json
 
 EVERY = "*"
 _SHOWN = 60
@@ -135,7 +136,7 @@ def read_table(value: Any) -> dict[str, ModelOptions]:
     Raises ValueError, which names model, option, value and what is allowed.
     """
     if isinstance(value, str):
-        value = _json(value) if value.strip() else {}
+        value = from_json(value) if value.strip() else {}
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -151,13 +152,6 @@ def read_table(value: Any) -> dict[str, ModelOptions]:
 def as_plain(table: Table) -> dict[str, Any]:
     """As JSON and YAML know it; what is not said is left out."""
     return {name: row.model_dump(mode="json", exclude_none=True) for name, row in table.items()}
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ValueError("it is not JSON") from None
 
 
 def _options(name: str, row: Any) -> ModelOptions:

@@ -28,7 +28,7 @@ def warn(url: str) -> tuple[str, ...]:
     """
     try:
         with closing(connect(url)) as client:
-            found = writing(_config(client))
+            found = writing(config(client, "save", "appendonly"))
     except (redis.RedisError, OSError) as exc:
         event(_LOG, logging.DEBUG, "redis.persistence_unknown", error=type(exc).__name__)
         return ()
@@ -38,8 +38,9 @@ def warn(url: str) -> tuple[str, ...]:
     return found
 
 
-def _config(client: redis.Redis) -> dict[str, str]:
-    told = cast("dict[Any, Any]", client.config_get("save", "appendonly"))
+def config(client: redis.Redis, *names: str) -> dict[str, str]:
+    """What CONFIG GET tells of these settings. Blocks. Raises redis.RedisError."""
+    told = cast("dict[Any, Any]", client.config_get(*names))
     return {_text(name): _text(value) for name, value in told.items()}
 
 

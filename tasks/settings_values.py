@@ -66,7 +66,7 @@ def _url(value: Any, schemes: tuple[str, ...]) -> str:
 def model_ids(value: Any) -> tuple[str, ...] | None:
     """Model ids from JSON text, a list of ids, or a list of objects with an `id`. None and "" mean all."""
     if isinstance(value, str):
-        value = _json(value) if value.strip() else None
+        value = from_json(value) if value.strip() else None
     if value is None:
         return None
     if not isinstance(value, (list, tuple)):
@@ -83,7 +83,8 @@ def preload_ids(value: Any) -> tuple[str, ...]:
     return (model_ids(value) or ()) if value else ()
 
 
-def _json(text: str) -> Any:
+def from_json(text: str) -> Any:
+    """The value that the text is."""
     try:
         return json.loads(text)
     except ValueError:

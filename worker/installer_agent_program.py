@@ -30,7 +30,7 @@ class AgentProgram(Worker):  # type: ignore[misc]  # Celery ships no types
         self.agent = Agent(settings)
         install_agent(self.agent)
         hooks.connect()
-        signals.setup_logging.connect(_logging_is_set_up, dispatch_uid="pendra.logging")
+        hooks.own_logging()
         signals.worker_shutting_down.connect(self._shutting_down, weak=False, dispatch_uid="pendra.agent.shutdown")
         fixed = {"pool": "threads", "concurrency": AT_ONCE, "without_gossip": True, "without_mingle": True}
         fixed |= {
@@ -67,7 +67,3 @@ def installed_models(_state: Any) -> list[dict[str, Any]]:
         {**entry.advert().model_dump(exclude={"loaded"}), "problem": entry.problem.message if entry.problem else None}
         for entry in Catalogue(current().store).entries()
     ]
-
-
-def _logging_is_set_up(**_: Any) -> None:
-    """A receiver of `setup_logging` is how Celery learns that it has nothing to set up."""

@@ -67,7 +67,7 @@ class Program(Worker):  # type: ignore[misc]  # Celery ships no types
         install(self.process)
         self.process.leave = partial(os.kill, os.getpid(), signal.SIGTERM)
         hooks.connect()
-        signals.setup_logging.connect(_logging_is_set_up, dispatch_uid="pendra.logging")
+        hooks.own_logging()
         signals.worker_shutting_down.connect(self._shutting_down, weak=False, dispatch_uid="pendra.shutdown")
         worker_id = self.process.worker_id
         super().__init__(
@@ -159,7 +159,3 @@ def _on_command_line() -> bool:
 def _chosen(hostname: str | None) -> bool:
     """Whether somebody said -n; Celery's default arrives here, too."""
     return hostname not in (None, default_nodename(None))
-
-
-def _logging_is_set_up(**_: Any) -> None:
-    """A receiver of `setup_logging` is how Celery learns that it has nothing to set up."""

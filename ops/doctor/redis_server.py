@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import redis
 
@@ -13,7 +12,7 @@ from ops.doctor.link import judge_clock
 from ops.doctor.verdict import Verdict, failed, ok, warning
 from ops.node_state import mask
 from tasks.redis_client import connect
-from tasks.redis_persistence import writing
+from tasks.redis_persistence import config, writing
 
 CHECK = "redis"
 _OLDEST = (6, 2)
@@ -72,14 +71,9 @@ def _ping_ms(client: redis.Redis) -> float:
 
 def _config(client: redis.Redis) -> dict[str, str]:
     try:
-        told = cast("dict[Any, Any]", client.config_get("save", "appendonly", "maxmemory", "maxmemory-policy"))
+        return config(client, "save", "appendonly", "maxmemory", "maxmemory-policy")
     except redis.ResponseError:  # an ACL or a managed server forbids it
         return {}
-    return {_text(name): _text(value) for name, value in told.items()}
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def judge(facts: Facts) -> list[Verdict]:
