@@ -3,7 +3,8 @@
 A heartbeat proves that the process lives, not that it works. Once a second this thread compares a mark that changes
 with every decode step, prompt chunk, load fraction and event. When jobs run and the mark stood still for too many
 looks, the process says goodbye, so that the bridge gives its jobs to others at once, and ends; its supervisor starts
-it anew. Looks are counted, not seconds: a process that was stopped or starved of CPU has not stalled.
+it anew. Looks are counted, not seconds, and of each only the share for which no thread had to wait for a CPU: a
+process that was stopped or starved has not stalled.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from tasks.logs import event
+from worker.starvation import Starvation
 
 _LOG = logging.getLogger("pendra.watchdog")
 TICK_S = 1.0
@@ -35,18 +37,22 @@ class Pulse:
 
 
 class Stall:
-    """The rule: `look` once a tick; True when the bound is reached. Pure."""
+    """The rule: `look` once a tick; True when the bound is reached. Pure.
+
+    `starved` says for which share of the time since it was last asked (0–1) the process waited for a CPU; it is asked
+    only when nothing moved.
+    """
 
     def __init__(self, stall_s: float = STALL_S, loading_s: float = LOADING_STALL_S, tick_s: float = TICK_S) -> None:
         self._bound = max(1, round(stall_s / tick_s))
         self._loading_bound = max(self._bound, round(loading_s / tick_s))
         self._mark: Hashable = None
-        self._still = 0
+        self._still = 0.0
 
-    def look(self, pulse: Pulse) -> bool:
+    def look(self, pulse: Pulse, starved: Callable[[], float] = lambda: 0.0) -> bool:
         moved = pulse.mark != self._mark
         self._mark = pulse.mark
-        self._still = 0 if moved or not pulse.working else self._still + 1
+        self._still = 0.0 if moved or not pulse.working else self._still + 1 - starved()
         return self._still >= (self._loading_bound if pulse.loading else self._bound)
 
 
@@ -60,10 +66,12 @@ class Watchdog:
         *,
         stall_s: float = STALL_S,
         end: Callable[[int], object] = os._exit,
+        starved: Callable[[], float] | None = None,
     ) -> None:
         self._pulse = pulse
         self._abandon = abandon
         self._end = end
+        self._starved = starved or Starvation().share
         self._tick_s = min(TICK_S, stall_s / 5)
         self._stall = Stall(stall_s, tick_s=self._tick_s)
         self._stopping = threading.Event()
@@ -78,7 +86,7 @@ class Watchdog:
     def _run(self) -> None:
         while not self._stopping.wait(self._tick_s):
             pulse = self._pulse()
-            if self._stall.look(pulse):
+            if self._stall.look(pulse, self._starved):
                 self._give_up(pulse)
                 return
 

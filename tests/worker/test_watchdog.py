@@ -40,6 +40,12 @@ def test_a_load_may_stand_still_for_longer() -> None:
     assert looks(stall, *[pulse(loading=True)] * 5) == [False, False, False, False, True]
 
 
+def test_time_without_a_cpu_does_not_count() -> None:
+    stall = Stall(stall_s=2, loading_s=4, tick_s=1)
+    assert [stall.look(pulse(), lambda: 0.75) for _ in range(9)] == [False] * 8 + [True]
+    assert not any(stall.look(pulse(mark=8), lambda: 1.0) for _ in range(20))
+
+
 @pytest.mark.parametrize("goodbye_fails", [False, True])
 def test_a_stalled_process_says_goodbye_and_ends(caplog: pytest.LogCaptureFixture, *, goodbye_fails: bool) -> None:
     caplog.set_level(logging.CRITICAL, "pendra.watchdog")
