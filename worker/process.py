@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from tasks import keys, redis_persistence
+from tasks import keys, redis_persistence, tracing
 from tasks.contract import WorkerInfo
 from tasks.errors import ConfigError, PendraError, UnavailableError
 from tasks.logs import event, where
@@ -78,9 +78,18 @@ class Process:
             client, self.worker_id, Sealer(fleet_keys[0]), worker_name=settings.worker_name, epoch=self._advert.epoch
         )
         self.runtime = make_runtime(settings, slots, self.publisher, self.changed)
+        self.tracer = tracing.start("worker", self.worker_id)
         opener, labels = Opener(*fleet_keys), settings.labels
         self._server = Server(
-            client, self.worker_id, opener, self.publisher, self.runtime, self.running, keyring, labels
+            client,
+            self.worker_id,
+            opener,
+            self.publisher,
+            self.runtime,
+            self.running,
+            keyring,
+            labels,
+            tracer=self.tracer,
         )
         self.heartbeat = Heartbeat(client, self.info, self.running.keys, self.publisher.resend)
         hears = {"on_drain": self.drain, "on_leave": self.depart}
@@ -146,6 +155,7 @@ class Process:
         self._control.stop()
         self.heartbeat.stop()
         self._client.close()
+        self.tracer.close()
         event(_LOG, logging.INFO, "worker.stopped", worker_id=self.worker_id)
 
     def abandon(self) -> None:

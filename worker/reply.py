@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.contract import Chunk, Claimed, Event, Failed, Finished, Job, Notice, Progress, Timing, Usage
@@ -16,6 +17,15 @@ from worker.private.frames import SealedFrame
 
 _LOG = logging.getLogger("pendra.worker")
 _RETRYABLE = (WorkerError, UnavailableError, SealError)
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How a job ended: counts and durations, and the error's code ("" = none)."""
+
+    code: str = ""
+    usage: Usage = field(default_factory=Usage)
+    timing: Timing = field(default_factory=Timing)
 
 
 class JobReply:
@@ -44,7 +54,7 @@ class JobReply:
         self._seq = job.first_seq  # publisher thread only
         self._ended = False  # publisher thread only
         self._lock = threading.Lock()
-        self._closed = False
+        self._closing: Closing | None = None
         self._settled = threading.Event()
         self.stage = ""  # of the last `progress`
         self.private = job.private or is_private(job.body)
@@ -56,7 +66,12 @@ class JobReply:
     @property
     def closed(self) -> bool:
         """Whether the terminal event has been given (it may not be out yet)."""
-        return self._closed
+        return self._closing is not None
+
+    @property
+    def closing(self) -> Closing:
+        """What the terminal call said; empty before it."""
+        return self._closing or Closing()
 
     def claimed(self) -> bool:
         who: dict[str, Any] = {"worker_id": self._worker_id, "worker_name": self._worker_name, "epoch": self._epoch}
@@ -115,14 +130,15 @@ class JobReply:
         """
         said: dict[str, Any] = {"usage": usage, "timing": timing, "notice": notice}
         return self._send(
-            lambda seq: Finished(**self._at(seq), data=data() if callable(data) else data, **said), last=True
+            lambda seq: Finished(**self._at(seq), data=data() if callable(data) else data, **said),
+            Closing(usage=usage, timing=timing),
         )
 
     def fail(self, error: PendraError) -> bool:
         """The job ended badly. What is this worker's own fault is marked as worth another worker."""
         failed: dict[str, Any] = {"code": error.code, "message": error.message, "param": error.param}
         retry = isinstance(error, _RETRYABLE)
-        return self._send(lambda seq: Failed(**self._at(seq), **failed, retryable=retry), last=True)
+        return self._send(lambda seq: Failed(**self._at(seq), **failed, retryable=retry), Closing(error.code))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the terminal event is out, or given up. False after `timeout_s`."""
@@ -131,12 +147,13 @@ class JobReply:
     def settle(self) -> None:
         self._settled.set()
 
-    def _send(self, make: Callable[[int], Event], *, last: bool = False) -> bool:
+    def _send(self, make: Callable[[int], Event], closing: Closing | None = None) -> bool:
+        """`closing`: of the terminal event."""
         with self._lock:
-            if self._closed:
+            if self._closing is not None:
                 return False
-            self._closed = last
-            self._post(lambda: self._number(make, last=last))
+            self._closing = closing
+            self._post(lambda: self._number(make, last=closing is not None))
             return True
 
     def _number(self, make: Callable[[int], Event], *, last: bool) -> None:

@@ -23,6 +23,7 @@ from tasks.logs import event, where
 from tasks.redis_client import retryable
 from tasks.scripts import Claim, WorkerScripts
 from tasks.sealing import Opener, payload_aad
+from tasks.tracing import NO_TRACER, Tracer
 from worker.backends.base import CancelToken, Reply
 from worker.parts import Parts
 from worker.private.jobs import PrivateJobs
@@ -31,6 +32,7 @@ from worker.private.veil import veiled
 from worker.publisher import Publisher
 from worker.reply import JobReply
 from worker.running import Running
+from worker.traces import JobTrace
 
 _LOG = logging.getLogger("pendra.worker")
 _CLAIM_TRIES_S = (0.05, 0.2, 0.5, 1.0, 2.0)  # longer makes no sense: the bridge has sent the job elsewhere by then
@@ -55,6 +57,8 @@ class Server:
         running: Running,
         keyring: Keyring,
         labels: Iterable[str] = (),
+        *,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._client = client
         self._scripts = WorkerScripts(client)
@@ -64,6 +68,7 @@ class Server:
         self._runtime = runtime
         self._running = running
         self._labels = frozenset(labels)
+        self._tracer = tracer
         self._parts = Parts(client, opener)
         self._private = PrivateJobs(client, keyring)
 
@@ -100,7 +105,7 @@ class Server:
         return None
 
     def _run(self, job_id: str, attempt: int, payload: bytes, token: CancelToken) -> None:
-        began = time.monotonic()
+        began, began_ns = time.monotonic(), time.time_ns()
         try:
             job = self._unseal(job_id, payload)
         except PendraError as exc:
@@ -108,9 +113,11 @@ class Server:
             return
         reply = self._publisher.open(job)
         reply.stop = token.cancel
+        trace = JobTrace(self._tracer, job, self._worker_id, private=reply.private, began=began_ns)
         reply.claimed()
         event(_LOG, logging.INFO, "job.started", job_id=job_id, attempt=attempt, model=job.model, kind=job.kind)
         outcome = self._attempt(job, reply, token)
+        trace.ended(reply.closing, time.time_ns())
         reply.wait()
         ms = round((time.monotonic() - began) * 1000, 1)
         event(_LOG, logging.INFO, "job.ended", job_id=job_id, attempt=attempt, outcome=outcome, ms=ms)
