@@ -115,11 +115,11 @@ class Part:
         return sum(words in line for line in self.log.read_text().splitlines()) if self.log.exists() else 0
 
     def events(self, action: str) -> Iterator[dict[str, Any]]:
-        """Its log's events of this name, where it logs as JSON. A last line that a kill cut short is left out."""
+        """Its log's events of this name, where it logs as JSON. A line that a kill cut short is left out."""
         for path in sorted(self.home.glob(f"{self.log.name}*")):
             for line in path.read_text().splitlines():
                 with contextlib.suppress(ValueError):
-                    row = json.loads(line)
+                    row = json.loads(line[max(0, line.rfind('{"ts"')) :])  # the next process goes on in that line
                     if row["action"] == action:
                         yield row
 

@@ -206,19 +206,27 @@ def _counted_twice(cluster: Cluster, stayed: Sequence[Reading]) -> Iterator[str]
 
 
 def _ended_once(verdict: Verdict, cluster: Cluster, readings: Sequence[Reading]) -> Iterator[str]:
-    """No bridge process ends a job twice, as its own events say.
+    """Each request has an end, and no bridge process ends a job twice, as the bridges' own events say.
 
     One that dies after it wrote an end down, before it sent it, leaves its successor to end the job again. Clients
     see one end whatever the bridges say (`Reading.judge`).
     """
-    ends: dict[str, Counter[int]] = {}
+    ends: dict[str, Counter[tuple[str, int]]] = {}
     for bridge in cluster.bridges:
         for row in bridge.events("job.ended"):
-            ends.setdefault(row["job_id"], Counter())[row["pid"]] += 1
+            ends.setdefault(request_of(row["job_id"]), Counter())[row["job_id"], row["pid"]] += 1
     for reading in readings:
-        verdict.ends[len(ends.get(reading.request_id, ()))] += 1
-    twice = {job_id: dict(by) for job_id, by in ends.items() if max(by.values()) > 1}
-    yield from (f"{job_id}: ended {by} times, by process" for job_id, by in twice.items())
+        by = ends.get(reading.request_id, Counter())
+        verdict.ends[len({pid for _, pid in by})] += 1
+        if not by:
+            yield f"{reading.request_id}: no bridge ended it ({reading.wish.manner}, {len(reading.times)} chunks)"
+    for by in ends.values():
+        yield from (f"{job_id}: process {pid} ended it {n} times" for (job_id, pid), n in by.items() if n > 1)
+
+
+def request_of(job_id: str) -> str:
+    """A request that a bridge lost before anything was said goes out again as `<request>.1`, `.2` …"""
+    return job_id.partition(".")[0]
 
 
 def _pauses(blows: Sequence[Blow], readings: Sequence[Reading]) -> Iterator[float]:
