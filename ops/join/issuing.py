@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ops.join import certificate, server, source
@@ -27,7 +27,7 @@ class Terms:
     minutes: int
     bind: tuple[str, int]
     address: str | None = None
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
     ca: Path | None = None
 
 
