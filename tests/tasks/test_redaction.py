@@ -31,7 +31,7 @@ CONTENT = frozenset({
 
 
 HARMLESS = {
-    "bridge.protocol.Welcome": "marks: ids and numbers",
+    "bridge.protocol.from_api.Welcome": "marks: ids and numbers",
     "bridge.gathering._Gathered": "how much of each part came",
     "bridge.metrics.tally.Counts": "counts",
     "worker.store.curated.Catalogue": "a public list of models",
