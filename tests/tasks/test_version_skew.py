@@ -6,6 +6,8 @@ none, but every newer one that counts on it being sent.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 import msgpack
@@ -50,7 +52,10 @@ VALUES: dict[str, Any] = {
 
 
 def models() -> dict[str, type[BaseModel]]:
-    found = [one for module in (contract, figures) for one in vars(module).values() if isinstance(one, type)]
+    parts = [
+        importlib.import_module(part.name) for part in pkgutil.iter_modules(contract.__path__, "tasks.contract.")
+    ]
+    found = [one for module in (*parts, figures) for one in vars(module).values() if isinstance(one, type)]
     return {one.__name__: one for one in found if issubclass(one, Frozen) and one is not Frozen}
 
 
