@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MODELS := .cache/models
 SMOLLM := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: demo test lint types unit model audit bench chaos fuzz image-check chart-check clean
+.PHONY: demo test lint types unit model audit advisories bench chaos fuzz image-check chart-check clean
 
 demo: $(VENV)/.run
 	$(BIN)/pendra demo --home .demo --models-dir $(MODELS)
@@ -35,9 +35,13 @@ chaos: $(VENV)/.dev
 	CHAOS_LONG=1 $(BIN)/python -m pytest -q tests/chaos/test_every_moment.py
 	$(BIN)/python -m tests.chaos.storm $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES)
 
-audit: $(VENV)/.dev  # known vulnerabilities; asks PyPI about every package, so it is no part of `test`
-	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/python -m pip_audit --local --skip-editable
+# Known vulnerabilities of what is installed, from the live services. Where none answers, and in `make test`, from the
+# advisories stored here; `make advisories DATABASE=clone` adds those of a clone of a public database to them.
+audit: $(VENV)/.dev
+	$(BIN)/python -m ops.advisories check
+
+advisories: $(VENV)/.dev
+	$(BIN)/python -m ops.advisories collect "$(DATABASE)"
 
 # Not in `make test`: the CPU image's steps in a chroot (root, debootstrap, minutes), the chart rendered (Go, sprig).
 image-check:
