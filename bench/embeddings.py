@@ -18,8 +18,6 @@ from bench.prompts import TOPICS
 from bench.servers import Size, llama_server, stack
 from tests.fakes.minilm import minilm_gguf
 
-MODEL = "all-MiniLM-L6-v2-f16"
-
 
 def texts(count: int, start: int) -> list[str]:
     return [
@@ -58,7 +56,7 @@ def main() -> None:
     path = minilm_gguf()
     seen: dict[tuple[str, int], list[float]] = {}
     with (
-        stack(path.parent, size, MODEL) as ours,
+        stack(path, size) as ours,
         llama_server(args.llama_server, path, size, "--embedding", "-b", "4096", "-ub", "4096") as theirs,
     ):
         targets = {"stack": ours, "llama-server": theirs}

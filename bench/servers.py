@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 
 from bench.client import Target
-from tests.acceptance.stack import MODEL, Stack, eventually, free_port, running
+from tests.acceptance.stack import Stack, eventually, free_port, running
+from worker.store.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOLLM = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,15 +30,25 @@ class Size:
 
 
 @contextlib.contextmanager
-def stack(models_dir: Path, size: Size, model: str = MODEL) -> Iterator[Target]:
-    """`pendra up` with one worker."""
+def stack(model: Path, size: Size) -> Iterator[Target]:
+    """`pendra up` with one worker that has this model in memory."""
+    model_id = id_in_store(model)
     os.environ["PENDRA_THREADS"] = str(size.threads)
     os.environ["PENDRA_CONTEXT_LENGTH"] = str(size.ctx)
     keep = ("PENDRA_THREADS", "PENDRA_CONTEXT_LENGTH")
     with tempfile.TemporaryDirectory() as home:
         args = ("--workers", "1", "--slots", str(size.slots))
-        with running(Stack(Path(home), models_dir, args=args, keep_env=keep)) as up:
-            yield Target(f"{up.url}/v1", up.key, model)
+        with running(Stack(Path(home), model.absolute().parent, args=args, model=model_id, keep_env=keep)) as up:
+            yield Target(f"{up.url}/v1", up.key, model_id)
+
+
+def id_in_store(model: Path) -> str:
+    """What the store that the file's folder is calls it."""
+    entries = Catalogue(model.absolute().parent).entries()
+    found = next((entry for entry in entries if entry.path == model.absolute()), None)
+    if found is None or found.problem is not None:
+        raise SystemExit(str(found.problem) if found else f"{model} is no model; name a GGUF file")
+    return found.id
 
 
 @contextlib.contextmanager

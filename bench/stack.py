@@ -98,7 +98,7 @@ def main() -> None:
     size = Size(max(args.levels), args.ctx, args.threads)
     with contextlib.ExitStack() as parts:
         runners: dict[str, Runner] = {
-            "stack": partial(client.run, parts.enter_context(stack(args.model.parent, size)))
+            "stack": partial(client.run, parts.enter_context(stack(args.model, size)))
         }
         if not args.no_engine:
             runners["engine"] = parts.enter_context(engine_runner(args.model, size))

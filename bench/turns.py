@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     size = Size(4, 4096, args.threads)
     with contextlib.ExitStack() as parts:
-        targets = {"stack": parts.enter_context(stack(SMOLLM.parent, size))}
+        targets = {"stack": parts.enter_context(stack(SMOLLM, size))}
         if args.llama_server:
             targets["llama-server"] = parts.enter_context(llama_server(args.llama_server, SMOLLM, size))
         seen = {name: [turns(target, n, args.words) for n in range(args.rounds)] for name, target in targets.items()}
