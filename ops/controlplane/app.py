@@ -75,7 +75,7 @@ class Plane:
         self.usage = UsageLog(self._db)
         self.catalogue = SiteCatalogue(config.catalogue_url)
         self.hub = Hub(config, self.usage, self.catalogue, InstallLog(self._db), self.checkpoints)
-        self.live = Live(self.hub)
+        self.live = Live(self.hub, self.registry)
         self.tracer = tracing.start("controlplane")
 
     async def run(self) -> None:

@@ -18,6 +18,7 @@ from ops.controlplane.auth import Gate
 from ops.controlplane.fleet_view import fleet_view, sample
 from ops.controlplane.hub import Hub
 from ops.controlplane.installs import Watcher
+from ops.controlplane.registry import Registry
 from tasks.errors import PendraError
 
 SAMPLE_S = 1.0
@@ -30,14 +31,17 @@ CHECK_S = 5.0  # so soon a key that was revoked sees nothing more
 class Live:
     """The event loop's. Samples are taken also while nobody watches: who comes sees the last five minutes."""
 
-    def __init__(self, hub: Hub, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, hub: Hub, registry: Registry, wall: Callable[[], float] = time.time) -> None:
         self._hub = hub
+        self._registry = registry
         self._wall = wall
+        self.pending: tuple[str, ...] = ()  # ids of the identities that wait for approval
         self.samples: deque[dict[str, Any]] = deque(maxlen=KEPT_SAMPLES)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            self.pending = self._registry.pending()
             self.samples.append(sample(self._hub.bridges, self._wall()))
             await asyncio.sleep(SAMPLE_S)
 
@@ -59,7 +63,7 @@ class Viewer:
         yield from self.installs(record.id for record in reversed(self._hub.installs.all()[:SHOWN_INSTALLS]))
 
     def news(self) -> Iterator[bytes]:
-        fleet = fleet_view(self._hub.bridges)
+        fleet = fleet_view(self._hub.bridges) | {"pending": self._live.pending}
         if (text := _json(fleet)) != self._fleet:
             self._fleet = text
             yield _event("fleet", fleet)

@@ -131,6 +131,11 @@ class Registry:
         rows = self._db.all(f"SELECT {_COLUMNS} FROM workers ORDER BY created, public_key")  # noqa: S608  # constant
         return [_registration(row) for row in rows]
 
+    def pending(self) -> tuple[str, ...]:
+        """Ids of those that wait for approval, sorted."""
+        rows = self._db.all(f"SELECT {_COLUMNS} FROM workers WHERE status = 'pending'")  # noqa: S608  # constant
+        return tuple(sorted(_registration(row).id for row in rows))
+
     def seen(self, public_key: str, worker_id: str) -> None:
         """The key has just proved itself under this worker id."""
         self._db.do(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +17,8 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.acceptance.browser import Page, browsing
 from tests.acceptance.stack import MODEL, Stack, eventually
+from tests.acceptance.stranger import NODE, WORKER, stranger
+from tests.fakes.redis_server import RedisServer
 
 ROLES = ("button", "link", "textbox", "searchbox", "combobox", "spinbutton", "checkbox", "meter", "image", "table")
 SECTIONS = ("fleet", "catalogue", "tester", "access")
@@ -158,6 +161,52 @@ def test_a_key_is_shown_once_works_and_is_revoked(page: Page, fresh: Stack) -> N
 
 def status_of(stack: Stack, key: str) -> int:
     return httpx.get(f"{stack.url}/v1/models", headers={"x-api-key": key}).status_code
+
+
+def test_a_bridge_that_asks_is_let_in_serves_and_is_cut_off(
+    page: Page, fresh: Stack, redis_server: RedisServer, models_dir: Path, tmp_path: Path
+) -> None:
+    """By hand, on the page: the row comes by itself, `Approve`, `Revoke`."""
+    with stranger(fresh.url, redis_server.url, tmp_path, models_dir) as bridge:
+        name = f"#identities tr[data-identity='{page.until(lambda: identity_of(page, NODE), 60)}']"
+        assert page.text(f"{name} .chip") == "pending"
+        assert page.text("#pending") == "1 to approve"
+        assert asked_of(fresh, WORKER).status_code != 200
+        page.click(f"{name} button[aria-label^='Approve']")
+        page.until(lambda: page.text(f"{name} .chip") == "registered")
+        page.until(lambda: not page.find("#pending").is_displayed())
+        page.until(lambda: "connected" in page.text(name), 60)
+        page.section("fleet")
+        page.until(lambda: page.text(f"#workers tr[data-worker='{WORKER}'] .chip.full") == MODEL, 60)
+        assert asked_of(fresh, WORKER).status_code == 200
+        page.section("access")
+        page.click(f"{name} button[aria-label^='Revoke']")
+        page.click("#confirm-yes")
+        page.until(lambda: page.text(f"{name}.faded .chip") == "revoked")
+        assert bridge.wait(30) != 0, "it cannot come back: revoking is for good"
+        page.section("fleet")
+        page.until(lambda: not page.all(f"#workers tr[data-worker='{WORKER}']"))
+        assert asked_of(fresh, WORKER).status_code != 200
+        assert asked_of(fresh).status_code == 200, "the others serve on"
+    page.section("access")
+
+
+def identity_of(page: Page, node: str) -> str:
+    """Its id in the table; "" as long as it is not there."""
+    rows: dict[str, str] = page.js(
+        "return Object.fromEntries([...document.querySelectorAll('#identities tr[data-identity]')]"
+        ".map((row) => [row.dataset.identity, row.textContent]))"
+    )
+    return next((identity for identity, words in rows.items() if node in words), "")
+
+
+def asked_of(stack: Stack, worker: str | None = None) -> httpx.Response:
+    return httpx.post(
+        f"{stack.url}/v1/chat/completions",
+        headers={"x-api-key": stack.key} | ({"x-pendra-worker-id": worker} if worker else {}),
+        json={"model": MODEL, "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4},
+        timeout=60,
+    )
 
 
 def test_what_is_wrong_is_said_in_the_conversation(page: Page) -> None:

@@ -149,11 +149,14 @@ const TABLES = [
   ["audit", 4, "/admin/audit", auditRow, "No bridge has sent a checkpoint yet."],
 ];
 
-let bridgesSeen = "";
+let seen = "";
 on("fleet", () => {
-  const now = JSON.stringify(state.fleet.bridges);
-  if (now === bridgesSeen) return;
-  bridgesSeen = now;
+  const { bridges, pending } = state.fleet;
+  const now = JSON.stringify([bridges, pending]);
+  if (now === seen) return;
+  seen = now;
+  $("pending").hidden = !pending.length;
+  $("pending").textContent = `${pending.length} to approve`;
   reload("identities");
 });
 addEventListener("hashchange", () => {

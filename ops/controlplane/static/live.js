@@ -7,7 +7,7 @@ const SHOWN_S = 300;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
 
-export const state = { fleet: { bridges: [], workers: [], models: [], hosts: [] }, samples: [], installs: new Map() };
+export const state = { fleet: { bridges: [], workers: [], models: [], hosts: [], pending: [] }, samples: [], installs: new Map() };
 
 const listeners = { fleet: [], samples: [], install: [], link: [] };
 let running = null;

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -13,10 +15,13 @@ import pytest
 
 from bridge.protocol import Capacity
 from ops.controlplane import live
+from ops.controlplane.db import Database
+from ops.controlplane.registry import Registry
 from tests.ops.controlplane.fake_bridge import MODEL, WORKER, FakeBridge
 from tests.ops.controlplane.running import Running
 
 PATH = "/api/v1/live"
+STRANGER = base64.b64encode(bytes(32)).decode()
 
 
 class Events:
@@ -75,6 +80,18 @@ async def test_the_fleet_then_what_changes_then_a_sample_a_second(api: httpx.Asy
         assert (await events.next("fleet"))["workers"][0]["draining"] is True
         point = await events.next("sample")
         assert (point["waiting"], point["slots_busy"], point["tokens_per_second"]) == (7, 2, 41.5)
+
+
+async def test_a_bridge_that_waits_for_approval_is_told_of(api: httpx.AsyncClient, plane: Running) -> None:
+    with closing(Database(plane.home)) as db:
+        registry = Registry(db)
+        async with watching(api) as events:
+            assert (await events.next("fleet"))["pending"] == []
+            registry.ask(STRANGER, "wrk-new", "new")
+            (identity,) = (await events.next("fleet"))["pending"]
+            assert identity == registry.named(STRANGER).id
+            await api.post(f"/api/v1/admin/identities/{identity}/approve")
+            assert (await events.next("fleet"))["pending"] == []
 
 
 async def test_installs_come_first_and_as_they_change(api: httpx.AsyncClient, bridge: FakeBridge) -> None:
