@@ -5,22 +5,23 @@ The model's own checks of every frame hold, too.
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, rule
 
 from tests.bridge.labelled_world import LABELS, LabelledWorld
+from tests.bridge.world_machine import WorldMachine, runs
 
-EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "40"))
-WORKERS = st.sampled_from(sorted(LABELS))
 DEMANDS = st.sampled_from([frozenset(), frozenset({"phi"}), frozenset({"phi", "on-prem"}), frozenset({"batch"})])
-FATES = st.sampled_from(["now", "now", "twice", "late", "lost"])
 
 
-class Spills(RuleBasedStateMachine):
+class Spills(WorldMachine):
+    world: LabelledWorld
+    workers = tuple(sorted(LABELS))
+    fates = ("now", "now", "twice", "late", "lost")
+    counts = (2, 2)
+    pauses = (0.05, 0.5, 3.5, 6.0, 31.0)
+
     @initialize()
     def begin(self) -> None:
         self.world = LabelledWorld()
@@ -35,58 +36,13 @@ class Spills(RuleBasedStateMachine):
     def ask(self, tokens: int, stream: bool, labels: frozenset[str], talk: str, pin: str | None) -> None:  # noqa: FBT001  # hypothesis passes by name
         self.world.ask(tokens, stream=stream, labels=labels, talk=talk, pin=pin)
 
-    @rule(count=st.integers(1, 4))
-    def carry_out(self, count: int) -> None:
-        for _ in range(count):
-            self.world.carry_out()
-
-    @rule(worker_id=WORKERS)
-    def claim(self, worker_id: str) -> None:
-        self.world.claim(worker_id)
-
-    @precondition(lambda self: any(True for _ in self.world.runs()))
-    @rule(data=st.data(), fate=FATES)
-    def step(self, data: st.DataObject, fate: str) -> None:
-        self.world.step(*data.draw(st.sampled_from(sorted(self.world.runs()))), count=2, fate=fate)
-
-    @precondition(lambda self: self.world.heal is not None)
-    @rule()
-    def heal(self) -> None:
-        self.world.heal_now()
-
-    @rule(worker_id=WORKERS, goodbye=st.booleans())
-    def kill(self, worker_id: str, goodbye: bool) -> None:  # noqa: FBT001
-        self.world.kill(worker_id, goodbye=goodbye)
-
-    @rule(worker_id=WORKERS)
-    def revive(self, worker_id: str) -> None:
-        self.world.revive(worker_id)
-
-    @rule(worker_id=WORKERS)
-    def mute(self, worker_id: str) -> None:
-        self.world.mute(worker_id)
-
-    @rule(seconds=st.sampled_from([0.05, 0.5, 3.5, 6.0, 31.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.world.tick(seconds)
-
     @rule()
     def redis_blinks(self) -> None:
         self.world.redis_dies()
         self.world.redis_returns()
 
-    @rule()
-    def bridge_dies(self) -> None:
-        self.world.bridge_dies()
 
-
-Spills.TestCase.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-)
+Spills.TestCase.settings = runs(40, steps=50)
 TestSpills = Spills.TestCase
 
 
