@@ -186,7 +186,7 @@ def read(driven: Driven, api: dict[str, int]) -> None:
 
 
 class Shell:
-    """The session behind a real link, as `bridge.main` has it."""
+    """The session behind a real link, as `bridge.process` has it."""
 
     def __init__(self, session: Session) -> None:
         self.session = session

@@ -17,7 +17,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from bridge.identity import Identity, generate_nonce, generate_seed, refusal
-from bridge.main import Bridge
+from bridge.process import Bridge
 from bridge.protocol import Challenge, Frame, Hello, JobMark, Welcome, decode_bridge, encode
 from tasks import keys
 from tasks.contract import Chunk, Claimed, Event, Finished, Job, ModelInfo, Usage, WorkerInfo

@@ -63,13 +63,13 @@ async def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     monkeypatch.setattr(audit_files, "_write_all", full)
     worker.finish(1, job_id="j1")
-    await eventually(lambda: world.bridge.audit is not None and world.bridge.audit.failing)
+    await eventually(lambda: world.bridge.audit.failing)
     await world.api.send(job("j3"))
     (refused,) = await eventually(lambda: world.api.of("error", "j3"))
     assert refused["code"] == "audit_unavailable"
     worker.finish(1, job_id="j2")
     await eventually(lambda: world.api.of("result", "j2"))
     monkeypatch.setattr(audit_files, "_write_all", real)
-    await eventually(lambda: world.bridge.audit is not None and not world.bridge.audit.failing)
+    await eventually(lambda: not world.bridge.audit.failing)
     jobs = [json.loads(line).get("job") for line in lines(tmp_path)]
     assert sorted(filter(None, jobs)) == ["j1", "j2", "j3"]

@@ -130,6 +130,6 @@ async def _waiting(world: World) -> None:
     await world.api.send(job("late"))
     await world.api.send(Install(request_id="i1", model="smollm2:135m", worker_id="host"))
     await eventually(lambda: world.bridge.session.install_tasks)
-    world.bridge.install_ended("i1.host", {}, None)
+    world.bridge.reports.install_ended("i1.host", {}, None)
     await world.api.send(Install(request_id="i2", model="other:1b", worker_id="host"))
     await eventually(lambda: world.bridge.session.install_tasks)

@@ -1,0 +1,38 @@
+"""Parts of the bridge that follow from its settings."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata
+
+from bridge.admission import Limits
+from bridge.metrics.server import MetricsServer
+from bridge.metrics.tally import Tally
+from bridge.session import Session
+from tasks.settings import Settings
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        waiting=settings.max_waiting,
+        of_model=settings.max_waiting_model,
+        of_key=settings.max_waiting_key,
+        wait_s=settings.max_wait_seconds,
+        batch_wait_s=settings.max_wait_batch_seconds,
+    )
+
+
+def metrics_of(settings: Settings, session: Session, tally: Tally | None) -> MetricsServer | None:
+    """The port that Prometheus asks, None when it is off."""
+    if settings.metrics_port is None or tally is None:
+        return None
+    return MetricsServer(settings.metrics_host, settings.metrics_port, session, tally, version())
+
+
+@cache
+def version() -> str:
+    """Of this installation. Reads its metadata once a process: the answer cannot change while it runs."""
+    try:
+        return metadata.version("pendra-worker")
+    except metadata.PackageNotFoundError:
+        return "0+source"
