@@ -49,9 +49,14 @@ class Collector:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.stop()
+
+    def stop(self) -> None:
+        """Nobody listens any more. Idempotent."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
 
     @property
     def url(self) -> str:
