@@ -36,6 +36,7 @@ from ops.controlplane.jobs import new_request_id
 from ops.controlplane.keystore import KeyStore
 from ops.controlplane.listings import Listings
 from ops.controlplane.live import Live, LiveApi
+from ops.controlplane.metrics import Counted, MetricsApi, PlaneCollector, Traffic
 from ops.controlplane.registry import Registry
 from ops.controlplane.reply import REQUEST_ID_HEADER
 from ops.controlplane.secure import SecureHeaders
@@ -76,6 +77,7 @@ class Plane:
         self.catalogue = SiteCatalogue(config.catalogue_url)
         self.hub = Hub(config, self.usage, self.catalogue, InstallLog(self._db), self.checkpoints)
         self.live = Live(self.hub, self.registry)
+        self.traffic = Traffic()
         self.tracer = tracing.start("controlplane")
 
     async def run(self) -> None:
@@ -110,7 +112,8 @@ class Plane:
 
 class App(Starlette):
     def build_middleware_stack(self) -> ASGIApp:
-        return SecureHeaders(super().build_middleware_stack())  # around everything, the replies to crashes included
+        # around everything, the replies to crashes included
+        return Counted(SecureHeaders(super().build_middleware_stack()), self.state.plane.traffic)
 
 
 def make_app(config: Config) -> Starlette:
@@ -147,6 +150,7 @@ def _routes(plane: Plane) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         WebSocketRoute(PATH, GpuSocket(plane.config, plane.registry, plane.hub).serve),
         Route("/healthz", listings.health),
+        *MetricsApi(plane.gate, PlaneCollector(plane.traffic, plane.gate, plane.hub, plane.live)).routes(),
         *console_routes(),
     ]
     for prefix in _PREFIXES:

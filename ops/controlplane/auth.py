@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -11,7 +13,7 @@ from starlette.types import Scope
 from ops.controlplane.guard import Guard
 from ops.controlplane.keystore import KEY_PREFIX, ApiKey, KeyStore, hash_of
 from ops.controlplane.rates import Rates
-from tasks.errors import AuthError, BusyError
+from tasks.errors import AuthError, BusyError, PendraError
 
 _WORDS_NONE = f"no API key; send `Authorization: Bearer {KEY_PREFIX}…` or `x-api-key: {KEY_PREFIX}…`"
 _WORDS_SCHEME = f"the Authorization header must be `Bearer {KEY_PREFIX}…`"
@@ -33,9 +35,31 @@ class Gate:
         self._clock = clock
         self._guard = Guard()
         self._rates = Rates()
+        self.refused: Counter[str] = Counter()
+        """Requests that `user` and `admin` did not let in, by the error's code."""
 
     def user(self, scope: Scope) -> ApiKey:
         """The live key the request carries. Raises AuthError, which never quotes what was sent, and BusyError."""
+        with self._counted():
+            return self._known(scope)
+
+    def admin(self, scope: Scope) -> ApiKey:
+        """The live key the request carries, which may change the fleet. Raises like `user`."""
+        key = self.user(scope)
+        with self._counted():
+            if not key.admin:
+                raise AuthError(_WORDS_NO_ADMIN, code="admin_key_needed")
+        return key
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except PendraError as exc:
+            self.refused[exc.code] += 1
+            raise
+
+    def _known(self, scope: Scope) -> ApiKey:
         plain = _presented(Headers(scope=scope))
         address, key_hash = address_of(scope), hash_of(plain)
         if wait := self._guard.locked_for(address, key_hash, self._clock()):
@@ -45,13 +69,6 @@ class Gate:
             self._guard.failed(address, self._clock())
             raise AuthError(_WORDS_UNKNOWN)
         self._guard.succeeded(address, key_hash)
-        return key
-
-    def admin(self, scope: Scope) -> ApiKey:
-        """The live key the request carries, which may change the fleet. Raises like `user`."""
-        key = self.user(scope)
-        if not key.admin:
-            raise AuthError(_WORDS_NO_ADMIN, code="admin_key_needed")
         return key
 
     def spend(self, key: ApiKey) -> None:
