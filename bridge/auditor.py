@@ -1,7 +1,7 @@
 """Turns the ends of requests into lines of the audit log. Pure but for the clock of the wall.
 
-It hears of every job the bridge took or refused. An upload that its client gave up before it was whole never became
-a job, and has no line.
+It hears of every job the bridge took or refused, also of uploads that their client gave up before they
+were whole. One that a lost link cut off has no line: the API sends it again as another job.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class Session:
                 if (whole := self._uploads.piece(frame, now)) is not None:
                     self._take(whole, now)
             case Cancel():
-                self._uploads.cancel(frame.job_id)
+                self._uploads.cancel(frame.job_id, now)
                 if not self._installs.cancel(frame.job_id, discard=frame.discard):
                     self._cancel(frame.job_id, now)
             case Ack():

@@ -63,14 +63,18 @@ class Uploads:
         elif record := self._ledger.jobs.open.get(job_id):
             self._ledger.fail(record, problems.NO_REDIS, now)
 
-    def cancel(self, job_id: str) -> None:
-        if self._gathering.drop(job_id) is not None:
+    def cancel(self, job_id: str, now: float) -> None:
+        """Its client gave it up. It becomes a job that ends at once, so that metrics and the audit log hear of it."""
+        frame = self._gathering.drop(job_id)
+        if frame is not None:
+            self._ledger.cancel(self._ledger.open(frame, now), now)
             self._drop(job_id)
 
     def unlinked(self) -> None:
         """The rest of what was on its way will not come; the API sends it all again, under another id."""
         for job_id in self._gathering.all():
-            self.cancel(job_id)
+            self._gathering.drop(job_id)
+            self._drop(job_id)
 
     def tick(self, now: float) -> None:
         for job_id in self._gathering.overdue(now):

@@ -67,7 +67,7 @@ def _first_answer(services: tuple[Service, ...], kept: Kept, requirements: Path 
             must_answer(service)
             report = scan_pinned(service, requirements) if requirements else installed(service)
         except UnansweredError as exc:
-            click.echo(f"{service.name} does not answer: {exc.message}", err=True)
+            click.echo(f"no verdict of {service.name}: {exc.message}", err=True)
         else:
             return verdict(service.name, report, kept.accepted)
     return None

@@ -73,6 +73,27 @@ def test_one_that_its_client_gave_up() -> None:
     assert [(row["outcome"], row["code"]) for row in driven.rows()] == [("cancelled", None)]
 
 
+def test_an_upload_that_its_client_gave_up_half_way() -> None:
+    driven = Audited()
+    driven.send(job(blobs=("file",), tenant="key-1"))
+    assert driven.rows() == []
+    driven.send(Cancel(job_id="j1"))
+    driven.send(Cancel(job_id="j1"))
+    (row,) = driven.rows()
+    assert (row["outcome"], row["code"], row["tenant"], row["worker"], row["attempts"]) == (
+        "cancelled", None, "key-1", None, 0,
+    )  # fmt: skip
+    assert driven.session.open_jobs == 0
+    assert not driven.of("error")
+
+
+def test_an_upload_that_a_lost_link_cut_off_is_told_of_under_the_id_it_is_sent_again_with() -> None:
+    driven = Audited()
+    driven.send(job(blobs=("file",)))
+    driven.session.unlinked()
+    assert driven.rows() == []
+
+
 def test_a_sealed_one_says_so() -> None:
     driven = Audited()
     driven.send(job(kids=("ab" * 32,)))
