@@ -26,7 +26,7 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
     [
         ({"code": "x\r\nset-cookie: a=b"}, "worker_error", None),
         ({"code": "größe"}, "worker_error", None),
-        ({"retry_after": float("inf")}, "worker_error", None),
+        ({"retry_after": 1e300}, "worker_error", None),
         ({"retry_after": -3.0}, "worker_error", None),
         ({"code": "busy", "retry_after": 2.5}, "busy", "3"),
     ],
