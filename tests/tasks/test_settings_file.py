@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import settings_file
@@ -59,6 +59,7 @@ def test_a_text_in_a_shape_that_cannot_be_spliced_is_written_anew():
 VALUES = st.one_of(st.text(), st.integers(), st.booleans(), st.lists(st.text(), min_size=1))
 
 
+@settings(deadline=None)
 @given(
     before=st.dictionaries(st.sampled_from("abcd"), VALUES),
     key=st.sampled_from("abcde"),
