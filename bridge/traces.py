@@ -1,4 +1,4 @@
-"""Turns what becomes of requests into spans (docs/metrics.md): pure but for the tracer.
+"""Turns what becomes of requests into spans (docs/traces.md): pure but for the tracer.
 
     pendra.bridge.job ─┬─ pendra.bridge.queue     from its arrival, or the loss of an attempt, to a slot in sight
                        └─ pendra.bridge.attempt   until the reply is whole or the worker lost; holds the worker's span

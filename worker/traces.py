@@ -1,4 +1,4 @@
-"""The span of one attempt at a job, and in it what the time went into (docs/metrics.md).
+"""The span of one attempt at a job, and in it what the time went into (docs/traces.md).
 
     chat smollm2:135m ─┬─ pendra.worker.load      until the model was in memory (none: it was there)
                        ├─ pendra.worker.queue     inside the engine, for a free sequence

@@ -1,4 +1,4 @@
-"""The span of one HTTP request for a worker (docs/metrics.md), as a child of the client's, if it names one."""
+"""The span of one HTTP request for a worker (docs/traces.md), as a child of the client's, if it names one."""
 
 from __future__ import annotations
 

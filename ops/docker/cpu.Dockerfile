@@ -20,7 +20,7 @@ COPY tasks tasks
 COPY worker worker
 COPY ops ops
 RUN --mount=type=cache,id=pendra-pip-cpu,target=/cache \
-    /opt/pendra/bin/pip install --cache-dir /cache/common .
+    /opt/pendra/bin/pip install --cache-dir /cache/common ".[otel]"
 
 FROM python:3.11.13-slim-bookworm
 # hadolint ignore=DL3008

@@ -26,7 +26,7 @@ COPY tasks tasks
 COPY worker worker
 COPY ops ops
 RUN --mount=type=cache,id=pendra-pip-cuda,target=/cache \
-    /opt/pendra/bin/pip install --cache-dir /cache/common .
+    /opt/pendra/bin/pip install --cache-dir /cache/common ".[otel]"
 
 FROM nvidia/cuda:12.6.3-runtime-ubuntu24.04
 # hadolint ignore=DL3008

@@ -79,6 +79,7 @@ def test_the_values_fit(path):
         ({"gpuWorkers": {"gpus": 0}}, "$.gpuWorkers.gpus"),
         ({"gpuWorkers": {"replica": 2}}, "$.gpuWorkers"),
         ({"cpuWorkers": {"env": {"PENDRA_FLEET_KEY": "x"}}}, "$.cpuWorkers.env"),
+        ({"bridge": {"env": {"GPU_WORKER_PRIVATE_KEY": "x"}}}, "$.bridge.env"),
         ({"secrets": {"flowerAuth": "admin:admin"}}, "$.secrets.flowerAuth"),
         ({"secrets": {"workerKey": "short"}}, "$.secrets.workerKey"),
         ({"bridge": {"replicas": 2}}, "$.bridge"),
@@ -122,6 +123,11 @@ def test_commands_exist(file):
             told = CliRunner().invoke(cli, [argv[1], "--help"])
             assert told.exit_code == 0
             assert {part.partition("=")[0] for part in argv[2:]} <= set(re.findall(r"--[a-z-]+", told.output))
+
+
+def test_a_bridge_is_told_where_traces_go():
+    env = {one["name"]: one.get("value") for one in pod("full.yaml", "bridge")["containers"][0]["env"]}
+    assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
 
 
 def test_gpus_and_models():

@@ -175,6 +175,17 @@ def test_prometheus_asks_the_port_where_the_bridge_tells(compose):
     assert {target.partition(":")[0] for target in targets} <= set(compose["services"]) | {"localhost"}
 
 
+def test_who_has_a_part_in_requests_may_send_traces_and_nobody_does_unasked(compose):
+    for name in OURS - {"flower"}:
+        environment = compose["services"][name]["environment"]
+        assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}", name
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_the_images_can_send_traces(name):
+    assert '".[otel]"' in (ROOT / f"ops/docker/{name}.Dockerfile").read_text()
+
+
 @pytest.mark.parametrize("name", ["worker", "worker-cpu"])
 def test_workers_reach_the_servers_of_their_host(compose, name):
     service = compose["services"][name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,15 @@ def test_who_sends(monkeypatch, environ, name):
     said = dict(traced.the("x").resource.attributes)
     assert (said["service.name"], said["pendra.part"]) == (name, "test")
     assert said["service.instance.id"] == ("i" if name == "theirs" else "w1")
+
+
+def test_the_page_names_every_fact():
+    page = (ROOT / "docs" / "traces.md").read_text()
+    assert [fact for fact in Fact if f"`{fact}`" not in page] == []
+    assert set(re.findall(r"`((?:pendra|gen_ai|error|http)\.[a-z_.]+)`", page)) - set(Fact) == {
+        "pendra.worker.load",
+        "pendra.bridge.job",
+    }
 
 
 def test_words_for_kinds_and_counts():
