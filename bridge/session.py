@@ -13,40 +13,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bridge import problems, replies
-from bridge.admission import Ahead, Arrival, Limits, admission
+from bridge.admission import Limits
 from bridge.adoption import Adoption
 from bridge.adverts import Adverts
-from bridge.effects import DrainWorker, DropLink, Effect, Enqueue, Release
+from bridge.attempts import Attempts
+from bridge.effects import DrainWorker, DropLink, Effect
 from bridge.entries import Found, InstallEntry
 from bridge.fleet import Gone
 from bridge.flow import KEPT_CHARS, to_give_up
 from bridge.hooks import Hooks
 from bridge.installs import Installs
-from bridge.jobs import JobRecord, JobState, move
+from bridge.intake import Intake
 from bridge.ledger import Ledger
 from bridge.metrics.picture import Picture, picture
 from bridge.overview import overview
-from bridge.placement import Need, need_of, plan, refusal, slots_for
-from bridge.protocol import (
-    Ack,
-    ApiFrame,
-    Blob,
-    Cancel,
-    Drain,
-    Install,
-    JobFrame,
-    JobMark,
-    Resume,
-    Uninstall,
-    Welcome,
-    encode,
-)
-from bridge.scheduler import RETRY_S
+from bridge.protocol import Ack, ApiFrame, Blob, Cancel, Drain, Install, JobFrame, Uninstall, Welcome
+from bridge.resumption import Resumption
 from bridge.stream import Stream
-from bridge.supervision import CLAIM_S, REDIS_GRACE_S, SILENT_S, Due, Timer
 from bridge.uploads import Uploads
 from bridge.watch import Watch
-from tasks import keys
 from tasks.contract import InstallProgress, Overview, WorkerInfo
 from tasks.errors import PendraError
 from tasks.events import Envelope
@@ -55,9 +40,6 @@ from tasks.sealing import Opener
 from tasks.settings_values import BACKENDS
 
 log = logging.getLogger("pendra.bridge")
-
-REFUSED_RETRY_S = 0.5
-MAX_REFUSALS = round(REDIS_GRACE_S / REFUSED_RETRY_S)
 
 
 class Session:
@@ -86,9 +68,9 @@ class Session:
         self._adverts = Adverts()
         self._installs = Installs(self._ledger)
         self._uploads = Uploads(self._ledger)
-        self._limits = limits
-        self._veto = veto
-        self._draining = False
+        self._intake = Intake(self._ledger, self._uploads, self._watch, limits, veto)
+        self._attempts = Attempts(self._ledger, self._stream)
+        self._resumption = Resumption(self._ledger, self._installs)
 
     @property
     def open_jobs(self) -> int:
@@ -104,7 +86,7 @@ class Session:
             self._ledger,
             now,
             redis_down=self._watch.redis_down,
-            draining=self._draining,
+            draining=self._intake.draining,
             installs=len(self._installs.running),
         )
 
@@ -147,10 +129,10 @@ class Session:
     def frame(self, frame: ApiFrame, now: float) -> list[Effect]:
         match frame:
             case JobFrame():
-                self._take(frame.model_copy(update={"laid": ()}) if frame.laid else frame, now)
+                self._intake.take(frame.model_copy(update={"laid": ()}) if frame.laid else frame, now)
             case Blob():
                 if (whole := self._uploads.piece(frame, now)) is not None:
-                    self._take(whole, now)
+                    self._intake.take(whole, now)
             case Cancel():
                 self._uploads.cancel(frame.job_id, now)
                 if not self._installs.cancel(frame.job_id, discard=frame.discard):
@@ -171,20 +153,10 @@ class Session:
 
     def welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
         """The link is up: say what we hold, cancel what the API forgot, replay what it missed."""
-        ledger = self._ledger
-        ledger.flow.up()
-        wanted = {mark.job_id: mark.seq for mark in welcome.resume}
-        for record in [r for r in ledger.jobs.open.values() if r.id not in wanted]:
-            ledger.cancel(record, now)
-        for job_id in [job_id for job_id in ledger.jobs.ended if job_id not in wanted]:
-            ledger.jobs.forget(job_id)
-        ledger.send(encode(Resume(jobs=tuple(JobMark(job_id=r.id, seq=r.last_seq) for r in ledger.jobs))))
-        for job_id, seq in wanted.items():
-            if not self._installs.knows(job_id):
-                self._replay(job_id, seq, now)
-        self._installs.welcomed(wanted)
+        self._ledger.flow.up()
+        resumed = self._resumption.welcomed(welcome, now)
         self._adverts.forget()
-        event(log, logging.INFO, "link.up", resumed=len(wanted), open_jobs=self.open_jobs)
+        event(log, logging.INFO, "link.up", resumed=resumed, open_jobs=self.open_jobs)
         return self._flush(now)
 
     def unlinked(self) -> None:
@@ -253,55 +225,32 @@ class Session:
 
         `size` is that of the payload in bytes.
         """
-        record = self._acquiring(job_id, attempt)
-        if record is None:
-            self._ledger.effects.append(Release(job_id, attempt))
-            return self._flush(now)
-        record.dispatched = now
-        record.worker_id = worker_id
-        self._ledger.fleet.hold(job_id, worker_id, record.frame.model)
-        queue = keys.model_queue(record.frame.model) if record.shared_queue else keys.worker_queue(worker_id)
-        move(record, JobState.DISPATCHED, worker_id=worker_id)
-        self._ledger.timers.set(now + CLAIM_S, Timer(job_id, Due.CLAIM, attempt))
-        self._ledger.effects.append(Enqueue(job_id, attempt, record.frame.model, queue, size))
+        self._attempts.taken(job_id, attempt, worker_id, size, now)
         return self._flush(now)
 
     def none_free(self, job_id: str, attempt: int, now: float) -> list[Effect]:
         """Another bridge was faster; the lane is tried again in a moment."""
-        record = self._acquiring(job_id, attempt)
-        if record is not None:
-            self._ledger.put_back(record, blocked_until=now + RETRY_S)
+        self._attempts.none_free(job_id, attempt, now)
         return self._flush(now)
 
     def dispatch_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
         """Redis did not take the job, or did and could not say so: the slot, if any, is given back."""
-        self._ledger.effects.append(Release(job_id, attempt))
-        record = self._acquiring(job_id, attempt)
-        if record is not None and not self._refused(record, now):
-            self._ledger.put_back(record, blocked_until=now + REFUSED_RETRY_S)
+        self._attempts.dispatch_failed(job_id, attempt, now)
         return self._flush(now)
 
     def enqueue_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
         """The slot is held but the message was not (or may not have been) sent."""
-        record = self._ledger.jobs.open.get(job_id)
-        if record is None or record.state is not JobState.DISPATCHED or record.attempt != attempt:
-            return []
-        if not self._refused(record, now):
-            self._ledger.run_again(record, blocked_until=now + REFUSED_RETRY_S)
+        self._attempts.enqueue_failed(job_id, attempt, now)
         return self._flush(now)
 
     def fenced(self, job_id: str, attempt: int, now: float) -> list[Effect]:
         """The attempt of a private job can publish nothing more."""
-        record = self._fencing(job_id, attempt)
-        if record is not None:
-            self._stream.fenced(record)
+        self._attempts.fenced(job_id, attempt)
         return self._flush(now)
 
     def fence_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
         """Redis did not answer for long: whether its worker still publishes is not known, so nobody may go on."""
-        record = self._fencing(job_id, attempt)
-        if record is not None:
-            self._ledger.fail(record, problems.NO_REDIS, now)
+        self._attempts.fence_failed(job_id, attempt, now)
         return self._flush(now)
 
     def blob_stored(self, size: int) -> None:
@@ -357,7 +306,7 @@ class Session:
 
     def drain(self, now: float) -> list[Effect]:
         """Take no new jobs; what is here goes on."""
-        self._draining = True
+        self._intake.draining = True
         event(log, logging.INFO, "bridge.draining", open_jobs=self.open_jobs)
         return self._flush(now)
 
@@ -370,49 +319,6 @@ class Session:
 
     # ---------------------------------------------------------------- rules
 
-    def _take(self, frame: JobFrame, now: float) -> None:
-        known = self._ledger.jobs.get(frame.job_id)
-        if known is not None or frame.job_id in self._uploads:
-            state = known.state if known else "gathering"
-            event(log, logging.WARNING, "job.repeated", job_id=frame.job_id, state=str(state))
-            return
-        need = need_of(frame)
-        ahead = self._ledger.scheduler.ahead_of(need, frame.tenant, frame.priority, now)
-        problem = self._objection(frame, now) or self._refusal(frame, need, ahead)
-        if problem is None and self._uploads.begin(frame, now):
-            return
-        record = self._ledger.open(frame, now)
-        if problem is not None:
-            self._ledger.fail(record, problem, now)
-            return
-        self._ledger.remember(record)
-        self._ledger.send(replies.accepted(record, ahead.position))
-        self._ledger.wait(record)
-
-    def _objection(self, frame: JobFrame, now: float) -> PendraError | None:
-        """Why no job like this is taken now. Pure but for reading the state."""
-        if self._draining:
-            return problems.DRAINING
-        if self._watch.redis_gone_for(now) > REDIS_GRACE_S:
-            return problems.NO_REDIS
-        return self._veto() or self._uploads.objection(frame)
-
-    def _refusal(self, frame: JobFrame, need: Need, ahead: Ahead) -> PendraError | None:
-        """Why the fleet could not run it, or not soon enough."""
-        ledger = self._ledger
-        if (problem := refusal(need, ledger.fleet)) is not None:
-            return problem
-        arrival = Arrival(
-            model=frame.model,
-            priority=frame.priority,
-            ahead=ahead,
-            slots=slots_for(need, ledger.fleet),
-            # what others wait for is not free, whatever our own count of the slots says: another bridge has it
-            can_go_now=ledger.scheduler.is_empty(need) and plan(need, ledger.fleet) is not None,
-            remaining=ledger.remaining(frame),
-        )
-        return admission(arrival, ledger.rates, self._limits)
-
     def _cancel(self, job_id: str, now: float) -> None:
         record = self._ledger.jobs.open.get(job_id)
         if record is not None:
@@ -422,47 +328,6 @@ class Session:
         if self._ledger.fleet.drain(worker_id):
             event(log, logging.INFO, "worker.draining", worker_id=worker_id)
             self._ledger.effects.append(DrainWorker(worker_id))
-
-    def _replay(self, job_id: str, seq: int, now: float) -> None:
-        ledger = self._ledger
-        record = ledger.jobs.get(job_id)
-        if record is None:
-            ledger.send(replies.error(job_id, seq + 1, problems.UNKNOWN_JOB))
-            return
-        if seq <= record.last_seq and record.outbox.rewind(seq):
-            ledger.flow.wait(record)
-            ledger.send_reply(record)
-        elif seq > record.last_seq and record.state in {JobState.DISPATCHED, JobState.RUNNING}:
-            self._listen_on(record, seq, now)
-        elif record.state is not JobState.ENDED:
-            ledger.fail(record, problems.TRIMMED, now, seq=seq + 1)
-        else:
-            ledger.send(replies.error(job_id, seq + 1, problems.TRIMMED))
-
-    def _listen_on(self, record: JobRecord, seq: int, now: float) -> None:
-        """A predecessor sent what is not in the stream (Redis had no room for it): its worker will say it again."""
-        record.api_seq = seq
-        event(log, logging.WARNING, "job.behind", job_id=record.id, has=record.last_seq, api_has=seq)
-        silent = Timer(record.id, Due.SILENT, record.attempt, record.next_seq)
-        self._ledger.timers.set(now + SILENT_S, silent)
-
-    def _refused(self, record: JobRecord, now: float) -> bool:
-        """Count one more refusal by Redis; too many end the job."""
-        record.refusals += 1
-        if record.refusals <= MAX_REFUSALS:
-            return False
-        self._ledger.fail(record, problems.NO_REDIS, now)
-        return True
-
-    def _acquiring(self, job_id: str, attempt: int) -> JobRecord | None:
-        record = self._ledger.jobs.open.get(job_id)
-        current = record is not None and record.state is JobState.ACQUIRING and record.attempt == attempt
-        return record if current else None
-
-    def _fencing(self, job_id: str, attempt: int) -> JobRecord | None:
-        record = self._ledger.jobs.open.get(job_id)
-        current = record is not None and record.state is JobState.FENCING and record.attempt == attempt
-        return record if current else None
 
     def _flush(self, now: float, *, release: bool = True) -> list[Effect]:
         """Release what can go, tell the API what changed, hand the effects out."""
@@ -474,7 +339,7 @@ class Session:
             for text in self._adverts.news(
                 ledger.fleet,
                 waiting=ledger.scheduler.depth,
-                draining=self._draining,
+                draining=self._intake.draining,
                 now=now,
                 pace=ledger.pace.rates,
             ):

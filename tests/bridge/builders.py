@@ -159,3 +159,9 @@ class Driven:
             elif frame.get("job_id") == job_id and "seq" in frame:
                 out.append(frame["seq"])
         return out
+
+
+def only(effects: list[Any], kind: type[Any]) -> Any:
+    """The one effect of this kind."""
+    (found,) = [effect for effect in effects if isinstance(effect, kind)]
+    return found

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import pytest
 
-from bridge.admission import Limits
 from bridge.effects import Acquire, CancelOnWorker, DrainWorker, Release, StartTask, StopTask, SweepWorker
 from bridge.fleet import Gone
 from bridge.protocol import Ack, Cancel, Challenge, Drain, Install
 from bridge.scheduler import NO_WORKER_GRACE_S
-from bridge.session import MAX_REFUSALS
 from bridge.supervision import CLAIM_S, MAX_HANDOVERS, MAX_LOSSES, REDIS_GRACE_S, SILENT_S
 from tasks.contract import InstallProgress, Resume
 from tasks.errors import PendraError
 from tasks.keys import WORKER_LEASE_S
-from tests.bridge.builders import Driven, chunk, claimed, failed, finished, job, progress, worker
-
-
-def only(effects: list[Any], kind: type[Any]) -> Any:
-    (found,) = [effect for effect in effects if isinstance(effect, kind)]
-    return found
+from tests.bridge.builders import Driven, chunk, claimed, failed, finished, job, only, progress, worker
 
 
 def test_a_job_from_frame_to_result() -> None:
@@ -62,84 +54,11 @@ def test_a_pinned_job_goes_through_the_workers_own_queue() -> None:
     assert driven.take(acquire).queue == "worker.w2"
 
 
-def test_the_slot_may_be_another_candidates_and_the_claim_another_workers() -> None:
-    driven = Driven(worker("w1", slots=1), worker("w2", slots=1))
-    acquire = only(driven.send(job()), Acquire)
-    driven.take(acquire, "w2")
-    driven.events(claimed(worker_id="w1"), worker_id="w1")
-    driven.events(chunk(1))
-    assert only(driven.send(job("j2")), Acquire).candidates == (("w2", 1),)
-
-
-@pytest.mark.parametrize(
-    ("frame", "code", "status"),
-    [
-        (job(model="other"), "model_not_found", 404),
-        (job(pin="w9"), "worker_not_found", 404),
-        (job(deadline=1.0), "deadline_exceeded", 504),
-    ],
-)
-def test_what_cannot_be_served_is_answered_at_once(frame: Any, code: str, status: int) -> None:
-    driven = Driven(worker())
-    assert driven.send(frame) == []
-    (error,) = driven.of("error")
-    assert (error["code"], error["status"], error["seq"]) == (code, status, 0)
-    assert driven.of("accepted") == []
-
-
-def test_without_any_worker_the_answer_is_503() -> None:
-    driven = Driven()
-    driven.send(job())
-    assert driven.of("error")[0]["code"] == "no_worker"
-
-
-def test_beyond_the_depth_the_answer_is_429_with_retry_after() -> None:
-    driven = Driven(worker(slots=1), limits=Limits(waiting=1))
-    for name in ("runs", "waits", "refused"):
-        driven.send(job(name))
-    (error,) = driven.of("error")
-    assert (error["job_id"], error["status"], error["position"]) == ("refused", 429, 2)
-    assert error["retry_after"] >= 1
-    assert [f["position"] for f in driven.of("accepted")] == [0, 0]
-
-
-def test_slots_that_another_bridge_holds_do_not_open_the_queue() -> None:
-    driven = Driven(worker(slots=4), limits=Limits(waiting=2))
-    driven.send(job("first"))
-    driven.do(driven.session.none_free("first", 0, driven.now))
-    for name in ("second", "third"):
-        driven.send(job(name))
-    assert [f["job_id"] for f in driven.of("error")] == ["third"]
-
-
-def test_one_key_cannot_fill_the_queue() -> None:
-    driven = Driven(worker(slots=1), limits=Limits(of_key=2))
-    for n in range(4):
-        driven.send(job(f"a{n}", tenant="a"))
-    driven.send(job("b", tenant="b"))
-    assert [(f["job_id"], f["code"]) for f in driven.of("error")] == [("a3", "rate_limited")]
-    assert driven.of("accepted")[-1] == {"type": "accepted", "job_id": "b", "position": 1}
-
-
-def test_a_job_sent_twice_runs_once() -> None:
-    driven = Driven(worker())
-    driven.send(job())
-    assert driven.send(job()) == []
-    assert len(driven.of("accepted")) == 1
-
-
 def test_the_next_job_goes_when_a_slot_is_free() -> None:
     driven = Driven(worker(slots=1))
     driven.start("a")
     assert driven.send(job("b")) == []
     assert only(driven.events(finished(1, "a")), Acquire).job.job_id == "b"
-
-
-def test_a_slot_another_bridge_took_is_tried_again_in_a_moment() -> None:
-    driven = Driven(worker())
-    acquire = only(driven.send(job()), Acquire)
-    assert driven.do(driven.session.none_free("j1", 0, driven.now)) == []
-    assert only(driven.tick(0.1), Acquire) == acquire
 
 
 # ------------------------------------------------------------------ cancel
@@ -153,13 +72,6 @@ def test_a_waiting_job_is_gone_when_cancelled() -> None:
     assert driven.send(Cancel(job_id="b")) == []
     assert driven.events(finished(1, "a")) == []
     assert not any(f.get("job_id") == "b" for f in driven.frames)
-
-
-def test_a_cancel_while_the_slot_is_taken_gives_it_back() -> None:
-    driven = Driven(worker())
-    driven.send(job())
-    assert driven.send(Cancel(job_id="j1")) == [Release("j1", 0)]
-    assert driven.do(driven.session.taken("j1", 0, "w1", 9, driven.now)) == [Release("j1", 0)]
 
 
 def test_a_dispatched_job_is_released_and_a_late_claim_is_stopped() -> None:
@@ -443,114 +355,7 @@ def test_a_running_job_heard_of_again_goes_on_and_a_silent_one_is_repeated() -> 
     assert CancelOnWorker("w1", "silent", 0) in effects
 
 
-def test_a_dispatch_that_failed_is_tried_again_and_then_given_up() -> None:
-    driven = Driven(worker())
-    driven.send(job())
-    for _ in range(MAX_REFUSALS):
-        effects = driven.do(driven.session.dispatch_failed("j1", 0, driven.now))
-        assert effects == [Release("j1", 0)]
-        assert only(driven.tick(0.6, worker()), Acquire).job.attempt == 0
-    driven.do(driven.session.dispatch_failed("j1", 0, driven.now))
-    assert driven.of("error")[0]["code"] == "redis_unavailable"
-
-
-def test_a_message_that_was_not_sent_frees_its_slot() -> None:
-    driven = Driven(worker())
-    driven.take(only(driven.send(job()), Acquire))
-    assert driven.do(driven.session.enqueue_failed("j1", 0, driven.now)) == [Release("j1", 0)]
-    assert only(driven.tick(0.6, worker()), Acquire).job.attempt == 1
-    assert driven.do(driven.session.enqueue_failed("j1", 0, driven.now)) == [], "an old attempt's"
-
-
-# ------------------------------------------------------------------ the link
-
-
-def test_jobs_go_on_without_the_link_and_are_replayed() -> None:
-    driven = Driven(worker())
-    driven.start()
-    driven.events(chunk(1, "a"))
-    driven.session.unlinked()
-    driven.clear()
-    driven.events(chunk(2, "b"))
-    driven.events(chunk(3, "c"), finished(4))
-    assert driven.frames == []
-    driven.link(j1=1)
-    assert driven.of("resume")[0]["jobs"] == [{"job_id": "j1", "seq": 4}]
-    assert driven.seqs() == [2, 3, 4]
-    assert driven.text() == "bc"
-    assert len(driven.of("usage")) == 1
-
-
-def test_the_replay_starts_after_what_the_api_has() -> None:
-    driven = Driven(worker())
-    driven.start()
-    driven.events(chunk(1, "a"), chunk(2, "b"))
-    driven.session.unlinked()
-    driven.clear()
-    driven.link(j1=2)
-    assert driven.seqs() == []
-    driven.events(chunk(3, "c"))
-    assert driven.seqs() == [3]
-
-
-def test_jobs_the_api_forgot_are_cancelled_and_jobs_we_do_not_know_are_answered() -> None:
-    driven = Driven(worker())
-    driven.start()
-    driven.session.unlinked()
-    driven.clear()
-    driven.link(lost=4)
-    assert driven.effects == [CancelOnWorker("w1", "j1", 0)]
-    (error,) = driven.of("error")
-    assert (error["job_id"], error["code"], error["seq"]) == ("lost", "worker_lost", 5)
-
-
-def test_what_no_buffer_could_hold_ends_with_a_gap() -> None:
-    driven = Driven(worker())
-    driven.start()
-    driven.session.unlinked()
-    for seq in range(1, 5):
-        driven.events(chunk(seq, "x" * 300_000))
-    assert driven.effects[-1] == CancelOnWorker("w1", "j1", 0), "at once, not when the link is back"
-    driven.clear()
-    driven.link(j1=0)
-    (error,) = driven.of("error")
-    assert (error["code"], error["seq"]) == ("stream_gap", 1)
-
-
-def test_an_ack_forgets_what_the_api_has() -> None:
-    driven = Driven(worker())
-    driven.start()
-    driven.events(chunk(1, "a"), chunk(2, "b"))
-    driven.send(Ack(job_id="j1", seq=1))
-    driven.events(finished(3))
-    driven.send(Ack(job_id="j1", seq=3))
-    driven.send(Ack(job_id="j1", seq=3))
-    driven.session.unlinked()
-    driven.clear()
-    driven.link()
-    assert driven.of("resume")[0]["jobs"] == []
-
-
-def test_a_new_link_hears_of_the_fleet_again() -> None:
-    driven = Driven(worker())
-    driven.session.unlinked()
-    driven.link()
-    assert {f["type"] for f in driven.frames} == {"resume", "workers", "models", "capacity", "keys"}
-
-
 # ------------------------------------------------------------------ the rest
-
-
-def test_a_draining_bridge_takes_nothing_new_and_finishes_what_it_has() -> None:
-    driven = Driven(worker())
-    driven.start()
-    driven.now += 1
-    driven.send(Drain())
-    assert driven.of("workers")[-1]["workers"][0]["draining"]
-    driven.send(job("late"))
-    assert driven.of("error")[0]["code"] == "draining"
-    driven.events(finished(1))
-    assert driven.of("result")
 
 
 def test_one_worker_is_told_to_drain_and_gets_nothing_more() -> None:
