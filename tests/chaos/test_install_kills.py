@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks.celery_config import UNINSTALL
-from tests.integration.install_host import Host
-from tests.worker.store.models import GGUF, SHA256, FileServer, serving
+from tests.integration.install_host import Host, tiny
+from tests.worker.store.models import GGUF, FileServer, serving
 from worker.store import journal
 
 KILLS = 20
@@ -20,12 +20,8 @@ KILLS = 20
 
 @pytest.fixture
 def host(redis_url: str, tmp_path: Path) -> Iterator[Host]:
-    made = Host(redis_url, tmp_path)
-    try:
-        made.start()
+    with Host(redis_url, tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_an_agent_killed_at_many_moments(host: Host) -> None:
@@ -33,7 +29,7 @@ def test_an_agent_killed_at_many_moments(host: Host) -> None:
     moments, interrupted = random.Random(20), 0
     file = host.store / "tiny.gguf"
     with serving(FileServer()) as server:
-        asked = {"model": "tiny:1", "source": server.url, "sha256": SHA256}
+        asked = tiny(server)
         for _ in range(KILLS):
             server.pace_s = 0.02
             first = host.ask(**asked)

@@ -23,6 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.fakes.faults import StreamFaults
+
 CHAT_PATH, EMBED_PATH, DOWNLOAD_PATH = "/v1/chat/completions", "/v1/embeddings", "/api/v1/models/download"
 
 
@@ -68,15 +70,7 @@ NOMIC = Model("text-embedding-nomic-embed-text-v1.5", "embeddings", "nomic-bert"
 
 
 @dataclass
-class Faults:
-    """`statuses`: answered first, one per request for work; the `_after` count events of a stream."""
-
-    statuses: list[int] = field(default_factory=list)
-    die_after: int | None = None
-    garble_after: int | None = None
-    error_after: int | None = None
-    hang_after: int | None = None
-    start_s: float = 0.0
+class Faults(StreamFaults):
     status_misses: int = 0
     download_fails: bool = False
     no_job: bool = False
@@ -193,15 +187,8 @@ class LmStudioServer:
         return f"data: {json.dumps(self._head(body, 'chat.completion.chunk') | {'choices': [choice]})}\n\n"
 
     async def _fault(self, number: int) -> str | None:
-        if number == self.faults.die_after:
-            raise ConnectionError("the app was closed")
-        if number == self.faults.hang_after:
-            await asyncio.sleep(60)
-        if number == self.faults.garble_after:
-            return 'data: {"id": "chatcm\n\n'
-        if number == self.faults.error_after:
-            return f"event: error\ndata: {json.dumps({'error': {'message': 'The model has crashed'}})}\n\n"
-        return None
+        error = f"event: error\ndata: {json.dumps({'error': {'message': 'The model has crashed'}})}\n\n"
+        return await self.faults.at(number, garbled='data: {"id": "chatcm\n\n', error=error)
 
     async def _embeddings(self, request: Request) -> Response:
         body, refused = await self._take(request)

@@ -25,6 +25,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.fakes.faults import StreamFaults
+
 NDJSON = "application/x-ndjson"
 WHEN = "2026-08-21T18:48:22.196249Z"
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\nfake").decode()
@@ -71,19 +73,10 @@ PAINTER = Model("x/z-image-turbo:latest", ("image",), 0, "", "10.3B", "FP8", 12_
 
 
 @dataclass
-class Faults:
-    """`statuses`: answered first, one per request to an inference route; the `_after` count lines of a stream.
+class Faults(StreamFaults):
+    """`end_after`: the stream just ends. `shows_together`: the first `show` is answered when that many are asked."""
 
-    `shows_together`: the first `show` is answered when that many are asked at once.
-    """
-
-    statuses: list[int] = field(default_factory=list)
-    die_after: int | None = None
-    garble_after: int | None = None
-    error_after: int | None = None
     end_after: int | None = None
-    hang_after: int | None = None
-    start_s: float = 0.0
     no_counts: bool = False
     show_fails: bool = False
     shows_together: int = 0
@@ -290,15 +283,8 @@ class OllamaServer:
                 self.closed.set()
 
     async def _fault(self, number: int) -> bytes | None:
-        if number == self.faults.die_after:
-            raise ConnectionError("the runner died")
-        if number == self.faults.hang_after:
-            await asyncio.sleep(60)
-        if number == self.faults.garble_after:
-            return b'{"model": "half a li\n'
-        if number == self.faults.error_after:
-            return b'{"error":"an error was encountered while running the model: CUDA error\\n  at ggml.cu:1"}\n'
-        return None
+        error = b'{"error":"an error was encountered while running the model: CUDA error\\n  at ggml.cu:1"}\n'
+        return await self.faults.at(number, garbled=b'{"model": "half a li\n', error=error)
 
     # --------------------------------------------------------------- lifecycle
 

@@ -22,20 +22,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.fakes.faults import StreamFaults
+
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 
 
 @dataclass
-class Faults:
-    """`statuses`: answered first, one per request; `die_after`, `garble_after`, `error_after`: pieces of a stream."""
-
-    statuses: list[int] = field(default_factory=list)
-    die_after: int | None = None
-    garble_after: int | None = None
-    error_after: int | None = None
+class Faults(StreamFaults):
     no_usage: bool = False
-    start_s: float = 0.0
-    hang_after: int | None = None
     no_done: bool = False
     page: bool = False
 
@@ -193,16 +187,9 @@ class VllmServer:
                 self.closed.set()
 
     async def _fault(self, number: int) -> str | None:
-        if number == self.faults.die_after:
-            raise ConnectionError("the engine died")
-        if number == self.faults.hang_after:
-            await asyncio.sleep(60)
-        if number == self.faults.garble_after:
-            return 'data: {"id": "chatcmpl-1", "choi\n\n'
-        if number == self.faults.error_after:
-            error = {"message": "EngineCore died\nTraceback (most recent call last)", "type": "x", "code": 500}
-            return f"data: {json.dumps({'error': error})}\n\n"
-        return None
+        error = {"message": "EngineCore died\nTraceback (most recent call last)", "type": "x", "code": 500}
+        garbled = 'data: {"id": "chatcmpl-1", "choi\n\n'
+        return await self.faults.at(number, garbled=garbled, error=f"data: {json.dumps({'error': error})}\n\n")
 
     def _event(self, choices: list[dict[str, Any]], **more: Any) -> str:
         head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": self.model}

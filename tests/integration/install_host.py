@@ -7,19 +7,27 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tasks.celery_app import make_app
 from tasks.celery_config import INSTALL
 from tasks.keys import install_queue
 from tests.fakes.waiting import until
+from tests.worker.store.models import SHA256, FileServer
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = "host1"
 OURS = ("PENDRA", "HF_", "WORKER_")
 
 
+def tiny(server: FileServer) -> dict[str, str]:
+    """What to ask for: the small model that the server has."""
+    return {"model": "tiny:1", "source": server.url, "sha256": SHA256}
+
+
 class Host:
+    """Its agent runs while it is entered, or from `start` to `close`."""
+
     def __init__(self, url: str, home: Path, **env: str) -> None:
         self.home = home
         self.store = home / "models"
@@ -29,6 +37,17 @@ class Host:
         self.env.setdefault("PENDRA_PRIVATE_SOURCES", "true")  # the tests' servers are on this machine
         self.process: subprocess.Popen[bytes] | None = None
         self._lives = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def start(self) -> None:
         argv = [sys.executable, "-m", "worker.installer_agent"]

@@ -23,12 +23,8 @@ AGENT = f"install@{NODE}"
 
 @pytest.fixture(scope="module")
 def host(redis_server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    place = Host(redis_server.url, tmp_path_factory.mktemp("watch"))
-    try:
-        place.start()
+    with Host(redis_server.url, tmp_path_factory.mktemp("watch")) as place:
         yield place
-    finally:
-        place.close()
 
 
 @pytest.fixture(scope="module")

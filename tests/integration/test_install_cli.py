@@ -28,12 +28,8 @@ def host(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("PENDRA_REDIS_URL", redis_url)
     there = tmp_path / "there"
     there.mkdir()
-    made = Host(redis_url, there)
-    try:
-        made.start()
+    with Host(redis_url, there) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_install_list_and_uninstall_on_another_host(host: Host, capsys: pytest.CaptureFixture[str]):

@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.stack import free_port
 from tests.fakes.waiting import until
-from tests.integration.install_host import NODE, ROOT, Host
+from tests.integration.install_host import NODE, ROOT, Host, tiny
 from tests.worker.store.models import GGUF, SHA256, FileServer, serving
 from worker.store import journal
 
@@ -26,12 +26,8 @@ LOGIN = ("ops", "hush")
 @pytest.fixture(scope="module")
 def place(redis_server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     home = tmp_path_factory.mktemp("flower")
-    host = Host(redis_server.url, home)
-    try:
-        host.start()
+    with Host(redis_server.url, home) as host:
         yield host
-    finally:
-        host.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +70,6 @@ def info(flower: httpx.Client, task_id: str) -> dict[str, Any]:
     """What Flower's task page shows; empty until it has heard an event of the task."""
     reply = flower.get(f"/api/task/info/{task_id}")
     return dict(reply.json()) if reply.status_code == 200 else {}
-
-
-def tiny(server: FileServer) -> dict[str, str]:
-    return {"model": "tiny:1", "source": server.url, "sha256": SHA256}
 
 
 def test_asked_and_watched_over_flower(flower: httpx.Client, place: Host):

@@ -15,7 +15,7 @@ from celery.events.state import State
 
 from tasks.celery_config import UNINSTALL
 from tests.fakes.waiting import until
-from tests.integration.install_host import NODE, Host
+from tests.integration.install_host import NODE, Host, tiny
 from tests.worker.store.models import GGUF, SHA256, FileServer, serving
 from worker.store import journal
 
@@ -24,27 +24,15 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def host(redis_url: str, tmp_path: Path) -> Iterator[Host]:
-    made = Host(redis_url, tmp_path)
-    try:
-        made.start()
+    with Host(redis_url, tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
 def strict(redis_url: str, tmp_path: Path) -> Iterator[Host]:
     """As a host is without a word about sources."""
-    made = Host(redis_url, tmp_path, PENDRA_PRIVATE_SOURCES="false")
-    try:
-        made.start()
+    with Host(redis_url, tmp_path, PENDRA_PRIVATE_SOURCES="false") as made:
         yield made
-    finally:
-        made.close()
-
-
-def tiny(server: FileServer) -> dict[str, str]:
-    return {"model": "tiny:1", "source": server.url, "sha256": SHA256}
 
 
 def test_an_install_and_an_uninstall(host: Host):

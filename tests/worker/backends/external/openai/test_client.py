@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,12 +23,6 @@ CLIENT = OpenAIClient(patience=QUICK, alive_every_s=0.02)
 @pytest.fixture
 def server() -> VllmServer:
     return VllmServer()
-
-
-@pytest.fixture
-def url(server) -> Iterator[str]:
-    with serving(server.app()) as url:
-        yield url
 
 
 async def ask(server: VllmServer, url: str, asked, reply: KeptReply | None = None) -> KeptReply:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,12 +31,6 @@ AUDIO = bytes(range(256)) * 4000
 @pytest.fixture
 def server() -> SpeachesServer:
     return SpeachesServer()
-
-
-@pytest.fixture
-def url(server) -> Iterator[str]:
-    with serving(server.app()) as url:
-        yield url
 
 
 def recording(model: str = WHISPER, audio: bytes = AUDIO, **fields: Any) -> Job:
