@@ -121,7 +121,7 @@ class Session:
         self._adoption.end()
         self._ledger.fleet.renew_all(now)
         for news in self._adoption.take_news():
-            self._news(news, now)
+            self._watch.news(news, now)
         return self._flush(now)
 
     # ---------------------------------------------------------------- from the API
@@ -182,19 +182,8 @@ class Session:
         if self._adoption.active:
             self._adoption.put_off(news)
         else:
-            self._news(news, now)
+            self._watch.news(news, now)
         return self._flush(now)
-
-    def _news(self, news: WorkerInfo | Gone, now: float) -> None:
-        if isinstance(news, Gone):
-            self._watch.lose_worker(news.worker_id, "worker.gone", now)
-        else:
-            if self._ledger.fleet.is_new_process(news):
-                self._watch.lose_worker(news.worker_id, "worker.restarted", now, follows=news.epoch)
-            if self._ledger.fleet.get(news.worker_id) is None:
-                event(log, logging.INFO, "worker.joined", worker_id=news.worker_id, slots=news.slots_total)
-            self._ledger.fleet.upsert(news, now)
-            self._ledger.pace.beat(news.worker_id, news.engines, now)
 
     def pong(self, now: float) -> None:
         """Our own ping came back: Redis passes on what is said."""

@@ -6,9 +6,11 @@ import logging
 
 from bridge import problems
 from bridge.effects import Release, SweepWorker
+from bridge.fleet import Gone
 from bridge.jobs import JobRecord, JobState, Outcome
 from bridge.ledger import Ledger
 from bridge.supervision import CLAIM_S, HEARD_S, LATE_TICK_S, REDIS_GRACE_S, SILENT_S, Due, Timer, still_due
+from tasks.contract import WorkerInfo
 from tasks.logs import event
 
 log = logging.getLogger("pendra.bridge")
@@ -82,7 +84,20 @@ class Watch:
         for orphan in self._ledger.scheduler.orphans(now):
             self._ledger.fail(self._ledger.jobs.open[orphan.job_id], problems.NO_WORKER, now)
 
-    def lose_worker(self, worker_id: str, why: str, now: float, *, follows: str = "-") -> None:
+    def news(self, news: WorkerInfo | Gone, now: float) -> None:
+        """A heartbeat or a goodbye. A heartbeat of another process means that the one before is gone."""
+        if isinstance(news, Gone):
+            self._lose_worker(news.worker_id, "worker.gone", now)
+            return
+        fleet = self._ledger.fleet
+        if fleet.is_new_process(news):
+            self._lose_worker(news.worker_id, "worker.restarted", now, follows=news.epoch)
+        if fleet.get(news.worker_id) is None:
+            event(log, logging.INFO, "worker.joined", worker_id=news.worker_id, slots=news.slots_total)
+        fleet.upsert(news, now)
+        self._ledger.pace.beat(news.worker_id, news.engines, now)
+
+    def _lose_worker(self, worker_id: str, why: str, now: float, *, follows: str = "-") -> None:
         """The worker is gone, and with it the attempts it had. `why` is the action to log.
 
         `follows`: the epoch of the process that took its place, and may have claimed a job before it was heard of.
@@ -99,7 +114,7 @@ class Watch:
 
     def _judge_leases(self, now: float) -> None:
         for worker_id in self._ledger.fleet.lapsed(now):
-            self.lose_worker(worker_id, "worker.lapsed", now)
+            self._lose_worker(worker_id, "worker.lapsed", now)
             self._ledger.effects.append(SweepWorker(worker_id))
 
     def _overdue(self, record: JobRecord, due: Due, now: float) -> None:
