@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -126,9 +126,13 @@ def move(record: JobRecord, state: JobState, **fields: object) -> None:
 
 
 class JobTable:
-    """Open jobs, and for a while the ended ones whose last frames the API has not acknowledged."""
+    """Open jobs, and for a while the ended ones whose last frames the API has not acknowledged.
 
-    def __init__(self) -> None:
+    `forgotten` is called with each of those when it is kept no longer.
+    """
+
+    def __init__(self, forgotten: Callable[[JobRecord], None] = lambda _: None) -> None:
+        self._forgotten = forgotten
         self.open: dict[str, JobRecord] = {}
         self.ended: OrderedDict[str, JobRecord] = OrderedDict()
         self._ended_chars = 0
@@ -179,6 +183,7 @@ class JobTable:
         record = self.ended.pop(job_id, None)
         if record is not None:
             self._ended_chars -= record.outbox.chars
+            self._forgotten(record)
 
     def sweep(self, now: float) -> None:
         """Forget what ended longer than RETAIN_S ago. Not to be called while the link is down."""

@@ -46,7 +46,7 @@ class Ledger:
     def __init__(self, bridge_id: str, wall: Callable[[], float] = time.time, hooks: Hooks | None = None) -> None:
         self.bridge_id = bridge_id
         self.hooks: Hooks = hooks or NoHooks()
-        self.jobs = JobTable()
+        self.jobs = JobTable(self._forgotten)
         self.fleet = Fleet()
         self.scheduler = Scheduler(self.fleet)
         self.timers = Timers()
@@ -260,7 +260,7 @@ class Ledger:
         if outcome is Outcome.FINISHED:
             self._drop_slot(record)
         record.outcome = outcome
-        if record.remembered:
+        if record.remembered and outcome is not Outcome.FINISHED:
             self.effects.append(Forget(record.id))
         if record.frame.laid:
             self.effects.append(DropBlobs(record.id, keys.blobs(record.id)))
@@ -268,6 +268,12 @@ class Ledger:
         move(record, JobState.ENDED, outcome=str(outcome), worker_id=record.worker_id, **fields)
         self.hooks.ended(record, code, now)
         self.jobs.retire(record, now)
+
+    def _forgotten(self, record: JobRecord) -> None:
+        """A finished job stays written down until the API has all of it: should link and bridge go at once, what a
+        successor reads in the replay stream is the only copy. Other ends it could not read there."""
+        if record.remembered and record.outcome is Outcome.FINISHED:
+            self.effects.append(Forget(record.id))
 
     def _job(self, record: JobRecord) -> Job:
         frame = record.frame

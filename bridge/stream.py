@@ -17,7 +17,7 @@ from bridge.ledger import Ledger
 from bridge.pictures import finished_words
 from bridge.supervision import Due, Timer
 from tasks.contract import Chunk, Claimed, Failed, Finished, Progress
-from tasks.errors import PendraError, SealError
+from tasks.errors import JobCancelledError, PendraError, SealError
 from tasks.events import Envelope, Piece, open_body
 from tasks.keys import WORKER_LEASE_S
 from tasks.logs import event as log_event
@@ -153,9 +153,10 @@ class Stream:
     def _failed(self, record: JobRecord, event: Failed, now: float) -> None:
         words = finished_words(event, self._ledger.fleet)
         problem = PendraError(words, code=event.code, param=event.param)
-        if event.retryable and record.state is JobState.FENCING:
+        given_back = event.code == JobCancelledError.default_code  # a predecessor wanted it to run elsewhere
+        if (event.retryable or given_back) and record.state is JobState.FENCING:
             return  # it is being taken elsewhere already
-        if event.retryable and event.code == problems.DRAINING.code:
+        if given_back or (event.retryable and event.code == problems.DRAINING.code):
             self._ledger.hand_over(record, problem, now)
         elif event.retryable:
             self._ledger.lose(record, problem, now)

@@ -426,7 +426,11 @@ class World:
             for run in list(self.runs()):
                 self.step(*run, count=8, fate="now")
             if not self.session.open_jobs and not self.pending and not list(self.runs()):
-                return
+                break
+        for job_id in self.jobs:
+            self.ack(job_id)
+        while self.pending:
+            self.carry_out()
 
     def _excuses(self) -> set[str]:
         """Why a job may end without its text: nobody was there, workers died too often, or two parts died at once."""
@@ -448,6 +452,8 @@ class World:
         ledger = self.session._ledger
         assert not ledger.jobs.open
         assert not self.registry, "a job that is over is written down"
-        assert not self.hashes, "a slot leaked"
+        assert not any(row.held for row in self.hashes.values()), "a slot leaked"
+        if not (self.losses and self.bridge_losses):  # a job cancelled as both die is left, without a slot, to expire
+            assert not self.hashes, "a job that is over is left"
         assert not any(one.running for one in ledger.scheduler._tenants.values()), "a tenant is charged for nothing"
         assert not ledger.fleet._holder, "the bridge counts a slot that is free"

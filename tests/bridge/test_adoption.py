@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from bridge.effects import Acquire, CancelOnWorker, Heal
 from bridge.entries import Entry, Found, newest
 from bridge.fleet import Gone
-from bridge.protocol import Cancel
+from bridge.jobs import RETAIN_S
+from bridge.protocol import Ack, Cancel
 from bridge.supervision import CLAIM_S, SILENT_S
 from tasks.contract import Event, Job, Resume
 from tasks.keys import WORKER_LEASE_S
@@ -63,6 +66,7 @@ def test_a_stream_goes_on_where_the_reader_is() -> None:
     new.events(chunk(3, "c"), finished(4))
     assert new.text() == "bc"
     assert new.seqs() == [2, 3, 4]
+    new.send(Ack(job_id="j1", seq=4))
     assert not new.registry
     assert acquires(new) == []
 
@@ -75,7 +79,35 @@ def test_a_job_that_ended_while_nobody_listened_is_delivered() -> None:
     assert new.text() == "a"
     assert len(new.of("usage")) == len(new.of("result")) == 1
     assert new.session.open_jobs == 0
+    new.send(Ack(job_id="j1", seq=2))
     assert not new.registry
+
+
+def test_an_end_that_was_lost_with_link_and_bridge_is_told_by_the_successor() -> None:
+    succession = running()
+    succession.publish(chunk(1, "a"))
+    succession.publish(chunk(2, "b"), finished(3))
+    assert len(succession.old.of("result")) == 1, "on a link that passes nothing on"
+    new = succession.successor(worker())
+    new.link(j1=1)
+    assert new.text() == "b"
+    assert len(new.of("usage")) == len(new.of("result")) == 1
+    assert acquires(new) == []
+
+
+@pytest.mark.parametrize("how", ["ack", "welcome", "nobody asked again"])
+def test_what_the_api_has_is_written_down_no_longer(how: str) -> None:
+    succession = running()
+    succession.publish(finished(1))
+    old = succession.old
+    assert old.registry
+    if how == "ack":
+        old.send(Ack(job_id="j1", seq=1))
+    elif how == "welcome":
+        old.link()
+    else:
+        old.tick(RETAIN_S + 0.1, worker())
+    assert not old.registry
 
 
 def test_a_worker_that_dies_after_its_bridge_is_followed_by_another() -> None:
@@ -87,6 +119,16 @@ def test_a_worker_that_dies_after_its_bridge_is_followed_by_another() -> None:
     (again,) = acquires(new)
     assert (again.job.attempt, again.job.first_seq, again.job.resume) == (1, 2, Resume(token_ids=(7,)))
     assert again.candidates == (("w2", 2),)
+
+
+def test_an_attempt_that_the_predecessor_took_back_runs_again() -> None:
+    """It died before the next one was written down: its worker's word that it stopped is no end."""
+    succession = running(worker("w1"), worker("w2"))
+    succession.publish(failed(1, code="cancelled", retryable=False), unread=True)
+    new = succession.successor(worker("w1"), worker("w2"))
+    new.link(j1=0)
+    assert new.of("error") == []
+    assert [effect.job.attempt for effect in acquires(new)] == [1]
 
 
 def test_a_later_attempt_is_taken_over_as_such() -> None:

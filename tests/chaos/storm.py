@@ -189,8 +189,10 @@ async def _left_behind(cluster: Cluster, readers: Readers) -> Iterator[str]:  # 
         await eventually(cluster.idle, _CALM_S)
     except AssertionError:
         yield f"jobs or slots are left: {cluster.overview()}"
-    if leaks := cluster.leaks():
-        yield f"keys are left in Redis: {leaks}"
+    try:
+        await eventually(lambda: not cluster.leaks(), _CALM_S)
+    except AssertionError:
+        yield f"keys are left in Redis: {cluster.leaks()}"
 
 
 def _counted_twice(cluster: Cluster, stayed: Sequence[Reading]) -> Iterator[str]:

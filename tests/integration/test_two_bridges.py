@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.protocol import Ack
 from tasks import keys
 from tasks.sealing import FleetKey
 from tests.bridge.builders import job
@@ -41,6 +42,7 @@ async def finish(world: World, worker: FakeWorker, job_id: str, seq: int) -> Non
     worker.chunk(seq, job_id, job_id)
     worker.finish(seq + 1, job_id)
     await eventually(lambda: world.api.of("result", job_id))
+    await world.api.send(Ack(job_id=job_id, seq=seq + 1))
 
 
 async def test_two_bridges_share_a_worker_and_never_touch_each_others_jobs(redis_url: str, tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ async def test_two_bridges_share_a_worker_and_never_touch_each_others_jobs(redis
         a.begin()
         await eventually(lambda: a.api.connections == 2, 20)
         await eventually(lambda: a.api.text("a1"))
-        assert noted(b) == {"b2"}
+        await eventually(lambda: noted(b) == {"b2"})
         await finish(b, worker, "b2", 1)
         await finish(a, worker, "a1", 2)
         await a.claimed(worker, "a2", attempt=1)  # it held no slot, and whether it was sent could not be known
