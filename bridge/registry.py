@@ -1,8 +1,8 @@
 """The jobs and installs a bridge owns, written down in Redis (sealed), so that its successor can go on with them.
 
 An entry is written when a job is accepted and again with every later attempt, and struck off when the API has its
-end; what happened since is in the replay stream. A job that was dispatched is also in its own hash, whose payload says
-which attempt is under way.
+end; what happened since is in the replay stream. A job that was dispatched is also in its own hash, whose payload
+says which attempt is under way.
 """
 
 from __future__ import annotations
