@@ -37,6 +37,7 @@ from ops.controlplane.keystore import KeyStore
 from ops.controlplane.listings import Listings
 from ops.controlplane.live import Live, LiveApi
 from ops.controlplane.metrics import Counted, MetricsApi, PlaneCollector, Traffic
+from ops.controlplane.openapi import openapi_routes
 from ops.controlplane.registry import Registry
 from ops.controlplane.reply import REQUEST_ID_HEADER
 from ops.controlplane.secure import SecureHeaders
@@ -151,6 +152,7 @@ def _routes(plane: Plane) -> list[BaseRoute]:
         WebSocketRoute(PATH, GpuSocket(plane.config, plane.registry, plane.hub).serve),
         Route("/healthz", listings.health),
         *MetricsApi(plane.gate, PlaneCollector(plane.traffic, plane.gate, plane.hub, plane.live)).routes(),
+        *openapi_routes(),
         *console_routes(),
     ]
     for prefix in _PREFIXES:
