@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable
 
 from ops.launch import Launch
-from ops.narrator import Narrator
+from ops.narrator import Narrator, say
 from ops.node_state import StateFile
-from tasks import logs
+from tasks import logs, tracing
 from tasks.settings import Settings
 from worker.children import Change
 from worker.spawn import rotate
@@ -45,6 +45,8 @@ class Foreground:
 
     def run(self) -> None:
         """Raises ChildFailedError when a part does not start."""
+        if why := tracing.hindrance():
+            say(f"no traces: {why}")
         try:
             self._supervisor.run()
         finally:

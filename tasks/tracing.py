@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import metadata
 from typing import Protocol
 
 from tasks.contract import JobKind, Usage
@@ -28,6 +29,8 @@ PROVIDER_NAME = "pendra"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _HTTP = "http/protobuf"
+_PARTS = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
+_MISSING = "OpenTelemetry is not installed: pip install 'pendra-worker[otel]', or unset the endpoint"
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _LONGEST_HEADER = 512
 
@@ -115,7 +118,7 @@ def start(part: str, instance: str = "", environ: MutableMapping[str, str] = os.
     `part` (bridge, worker, …) names the service where the environment does not. What stands in the way of traces that
     were asked for is logged (`traces.off`); it never raises.
     """
-    why = objection(environ)
+    why = hindrance(environ)
     if why is None:
         for name in [name for name, value in environ.items() if name.startswith("OTEL_") and not value.strip()]:
             del environ[name]  # the specification's: empty is unset; the SDK would complain
@@ -124,12 +127,27 @@ def start(part: str, instance: str = "", environ: MutableMapping[str, str] = os.
 
             return tracer_of(part, instance)
         except ImportError:
-            why = "OpenTelemetry is not installed: pip install 'pendra-worker[otel]', or unset the endpoint"
+            why = _MISSING
         except Exception as exc:  # noqa: BLE001  # a bad value in the environment must not stop a worker
             why = f"OpenTelemetry does not take the OTEL_ settings of the environment ({type(exc).__name__})"
     if why:
         event(log, logging.WARNING, "traces.off", why=why)
     return NO_TRACER
+
+
+def hindrance(environ: Mapping[str, str] = os.environ) -> str | None:
+    """As `objection`, and whether the extra is there."""
+    why = objection(environ)
+    return _missing() if why is None else why
+
+
+def _missing() -> str | None:
+    try:
+        for part in _PARTS:
+            metadata.version(part)
+    except metadata.PackageNotFoundError:
+        return _MISSING
+    return None
 
 
 def objection(environ: Mapping[str, str]) -> str | None:

@@ -45,6 +45,13 @@ def tracer_of(part: str, instance: str = "") -> SdkTracer:
     return tracer
 
 
+def answers(timeout_s: float) -> bool:
+    """Whether the collector of the environment takes spans: it is sent none. Blocks. Raises like `tracer_of`."""
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    exporter = OTLPSpanExporter(timeout=timeout_s)
+    return exporter.export(()) is SpanExportResult.SUCCESS
+
+
 class SdkTracer:
     """Implements `tasks.tracing.Tracer` on a provider of its own; the global one is left alone."""
 

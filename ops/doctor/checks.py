@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ops.cli import version
-from ops.doctor import dns, fleet, gpu, key, link, redis_server, servers, shadow, store
+from ops.doctor import dns, fleet, gpu, key, link, redis_server, servers, shadow, store, traces
 from ops.doctor.examine import Look
 from ops.doctor.verdict import Verdict, failed, skipped
 from ops.node_state import read_state
@@ -32,6 +32,7 @@ def checks_of(settings: Settings) -> dict[str, Look]:
         "gpu": gpu.look,
         "models": partial(store.look, settings),
         "backends": partial(servers.look, settings),
+        "traces": traces.look,
     }
 
 

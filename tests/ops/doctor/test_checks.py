@@ -11,7 +11,7 @@ from tasks.settings import load_settings
 
 def test_a_host_with_a_key_must_reach_the_api(tmp_path):
     checks = checks_of(load_settings(home=tmp_path, gpu_worker_private_key=generate_seed()))
-    assert list(checks) == ["key", "packages", "dns", "api", "redis", "fleet", "gpu", "models", "backends"]
+    assert list(checks) == ["key", "packages", "dns", "api", "redis", "fleet", "gpu", "models", "backends", "traces"]
 
 
 def test_a_host_of_workers_need_not(tmp_path):
