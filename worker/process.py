@@ -49,6 +49,10 @@ class Serving(JobServer, Told, Models, Protocol):
     def close(self) -> None: ...
 
 
+MakeRuntime = Callable[[Settings, int, Publisher, Callable[[], None]], Serving]
+"""Of settings, slots, publisher, and what to call when its models change."""
+
+
 class Process:
     """The parts of one serving process. `start` once Celery consumes, `stop` when it has ended."""
 
@@ -56,7 +60,7 @@ class Process:
         self,
         settings: Settings,
         slots: int,
-        make_runtime: Callable[[Settings, int, Publisher, Callable[[], None]], Serving],
+        make: MakeRuntime,
         *,
         stall_s: float = STALL_S,
         gpus: tuple[str, ...] = (),
@@ -77,26 +81,31 @@ class Process:
         self.publisher = Publisher(
             client, self.worker_id, Sealer(fleet_keys[0]), worker_name=settings.worker_name, epoch=self._advert.epoch
         )
-        self.runtime = make_runtime(settings, slots, self.publisher, self.changed)
+        self.runtime = make(settings, slots, self.publisher, self.changed)
         self.tracer = tracing.start("worker", self.worker_id)
-        opener, labels = Opener(*fleet_keys), settings.labels
-        self._server = Server(
-            client,
+        self._server = self._server_of(Opener(*fleet_keys), keyring)
+        self.heartbeat = Heartbeat(client, self.info, self.running.keys, self.publisher.resend)
+        self._control = self._control_of()
+        self._gpus = GpuWatch(gpus, self.abandon)
+        self._watchdog = Watchdog(self._pulse, self.abandon, stall_s=stall_s)
+
+    def _server_of(self, opener: Opener, keyring: Keyring) -> Server:
+        return Server(
+            self._client,
             self.worker_id,
             opener,
             self.publisher,
             self.runtime,
             self.running,
             keyring,
-            labels,
+            self.settings.labels,
             tracer=self.tracer,
         )
-        self.heartbeat = Heartbeat(client, self.info, self.running.keys, self.publisher.resend)
+
+    def _control_of(self) -> Control:
         hears = {"on_drain": self.drain, "on_leave": self.depart}
-        on_model = ModelOrders(client, self.worker_id, self.runtime).obey
-        self._control = Control(client, self.worker_id, on_cancel=self._cancel, on_model=on_model, **hears)
-        self._gpus = GpuWatch(gpus, self.abandon)
-        self._watchdog = Watchdog(self._pulse, self.abandon, stall_s=stall_s)
+        on_model = ModelOrders(self._client, self.worker_id, self.runtime).obey
+        return Control(self._client, self.worker_id, on_cancel=self._cancel, on_model=on_model, **hears)
 
     # ----------------------------------------------------------------- life cycle
 
