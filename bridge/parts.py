@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import metadata
-
 from bridge.admission import Limits
 from bridge.metrics.server import MetricsServer
 from bridge.metrics.tally import Tally
 from bridge.session import Session
 from tasks.settings import Settings
+from tasks.version import version
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -27,12 +25,3 @@ def metrics_of(settings: Settings, session: Session, tally: Tally | None) -> Met
     if settings.metrics_port is None or tally is None:
         return None
     return MetricsServer(settings.metrics_host, settings.metrics_port, session, tally, version())
-
-
-@cache
-def version() -> str:
-    """Of this installation. Reads its metadata once a process: the answer cannot change while it runs."""
-    try:
-        return metadata.version("pendra-worker")
-    except metadata.PackageNotFoundError:
-        return "0+source"

@@ -25,7 +25,7 @@ from bridge.install_watch import InstallWatch
 from bridge.lease import Lease
 from bridge.metrics.tally import Tally
 from bridge.parcels import Parcels
-from bridge.parts import limits_of, metrics_of, version
+from bridge.parts import limits_of, metrics_of
 from bridge.protocol import ApiFrame, Challenge, Hello, Welcome
 from bridge.registry import Registry
 from bridge.relay import Relay
@@ -39,6 +39,7 @@ from tasks.logs import event
 from tasks.redis_client import connect_async
 from tasks.sealing import Opener, Sealer
 from tasks.settings import Settings
+from tasks.version import version
 
 log = logging.getLogger("pendra.bridge")
 

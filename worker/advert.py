@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import secrets
 import time
@@ -11,6 +10,7 @@ from typing import Protocol
 from tasks.contract import ModelInfo, WorkerInfo
 from tasks.figures import GpuFigures, LoadFigures
 from tasks.settings import Settings
+from tasks.version import version
 from worker.engine.api import EngineStats
 from worker.figures import engine_figures
 from worker.private.keys import Keyring
@@ -34,7 +34,6 @@ class Advert:
         self._keyring = keyring
         self._fleet_keys = tuple(key.id.hex() for key in settings.fleet_keys())
         self._started_at = time.time()
-        self._version = _version()
 
     def info(self, runtime: Told, *, busy: int, draining: bool, gpu: tuple[GpuFigures, ...]) -> WorkerInfo:
         """`busy`: slots in use. The workload keys are looked at anew: they may have been rotated."""
@@ -45,7 +44,7 @@ class Advert:
             name=settings.worker_name,
             node=settings.worker_id,
             pid=os.getpid(),
-            version=self._version,
+            version=version(),
             device=settings.device,
             slots_total=self._slots,
             slots_busy=busy,
@@ -61,10 +60,3 @@ class Advert:
             gpu=gpu,
             fleet_keys=self._fleet_keys,
         )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("pendra-worker")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
