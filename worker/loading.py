@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Unpack
 
-from tasks.contract import Notice, Timing, Usage
+from tasks.contract import Timing
 from tasks.errors import JobCancelledError, PendraError
-from worker.backends.base import NO_TIMING, NO_USAGE, CancelToken, Reply
+from worker.backends.base import CancelToken, Ending, Reply
 
 _TELL_EVERY = 0.05  # of the whole
 _TELL_EVERY_S = 1.0  # also when little moved: silence looks like a fault
@@ -93,13 +94,7 @@ class TimedReply:
         self.chunk = reply.chunk
         self.fail = reply.fail
 
-    def finish(
-        self,
-        data: str | None = None,
-        *,
-        usage: Usage = NO_USAGE,
-        timing: Timing = NO_TIMING,
-        notice: Notice | None = None,
-    ) -> bool:
+    def finish(self, data: str | None = None, **ending: Unpack[Ending]) -> bool:
         load = {"model_load_ms": self._load_ms, "cold_start": self._load_ms > 0}
-        return self._reply.finish(data, usage=usage, timing=timing.model_copy(update=load), notice=notice)
+        ending["timing"] = ending.get("timing", Timing()).model_copy(update=load)
+        return self._reply.finish(data, **ending)

@@ -6,13 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
-from tasks.contract import Chunk, Claimed, Event, Failed, Finished, Job, Notice, Progress, Timing, Usage
+from tasks.contract import Chunk, Claimed, Event, Failed, Finished, Job, Progress, Timing, Usage
 from tasks.errors import PendraError, PrivateReplyError, SealError, UnavailableError, WorkerError
 from tasks.logs import event
 from tasks.private import is_private
 from tasks.scripts import Guard, Published
+from worker.backends.base import Ending
 from worker.private.frames import SealedFrame
 
 _LOG = logging.getLogger("pendra.worker")
@@ -116,22 +117,14 @@ class JobReply:
             self.fail(PrivateReplyError("a part of this private reply was lost; to go on would not be safe"))
         self.stop()
 
-    def finish(
-        self,
-        data: str | Callable[[], str] | None = None,
-        *,
-        usage: Usage = Usage(),  # noqa: B008  # frozen
-        timing: Timing = Timing(),  # noqa: B008  # frozen
-        notice: Notice | None = None,
-    ) -> bool:
+    def finish(self, data: str | Callable[[], str] | None = None, **ending: Unpack[Ending]) -> bool:
         """The job ended well; `data` is the whole reply of a job that does not stream.
 
         What makes it instead is called on the publisher thread.
         """
-        said: dict[str, Any] = {"usage": usage, "timing": timing, "notice": notice}
         return self._send(
-            lambda seq: Finished(**self._at(seq), data=data() if callable(data) else data, **said),
-            Closing(usage=usage, timing=timing),
+            lambda seq: Finished(**self._at(seq), data=data() if callable(data) else data, **ending),
+            Closing(usage=ending.get("usage", Usage()), timing=ending.get("timing", Timing())),
         )
 
     def fail(self, error: PendraError) -> bool:

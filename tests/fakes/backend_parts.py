@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
-from tasks.contract import Chunk, Event, Failed, Finished, Job, Notice, Progress, Timing, Usage
+from tasks.contract import Chunk, Event, Failed, Finished, Job, Progress, Timing, Usage
 from tasks.errors import PendraError
 from tests.fakes.waiting import until
+from worker.backends.base import Ending
 from worker.engine.api import EngineStats, FinishReason, GenerationRequest, StepOutput
 
 HI = [{"role": "user", "content": "hi"}]
@@ -49,15 +50,8 @@ class RecordingReply:
     def chunk(self, data: str, tokens: tuple[int, ...] = ()) -> bool:
         return self._add(Chunk, data=data, tokens=tokens)
 
-    def finish(
-        self,
-        data: str | None = None,
-        *,
-        usage: Usage = Usage(),  # noqa: B008  # frozen
-        timing: Timing = Timing(),  # noqa: B008  # frozen
-        notice: Notice | None = None,
-    ) -> bool:
-        return self._add(Finished, data=data, usage=usage, timing=timing, notice=notice)
+    def finish(self, data: str | None = None, **ending: Unpack[Ending]) -> bool:
+        return self._add(Finished, data=data, **ending)
 
     def fail(self, error: PendraError) -> bool:
         self.errors.append(error)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 from tasks.contract import Job, Notice, Timing, Usage
 from tasks.errors import PendraError
 
-NO_USAGE = Usage()
-NO_TIMING = Timing()
+
+class Ending(TypedDict, total=False):
+    """What a job that ended well says besides its reply; what is left out is empty."""
+
+    usage: Usage
+    timing: Timing
+    notice: Notice | None
 
 
 class Reply(Protocol):
@@ -21,14 +26,7 @@ class Reply(Protocol):
 
     def progress(self, stage: str, fraction: float = 0.0) -> bool: ...
     def chunk(self, data: str, tokens: tuple[int, ...] | None = ()) -> bool: ...
-    def finish(
-        self,
-        data: str | None = None,
-        *,
-        usage: Usage = NO_USAGE,
-        timing: Timing = NO_TIMING,
-        notice: Notice | None = None,
-    ) -> bool: ...
+    def finish(self, data: str | None = None, **ending: Unpack[Ending]) -> bool: ...
     def fail(self, error: PendraError) -> bool: ...
 
 

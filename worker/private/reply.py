@@ -10,10 +10,11 @@ stages, token counts, timings, and the code of an error.
 from __future__ import annotations
 
 import json
+from typing import Unpack
 
-from tasks.contract import Job, JsonObject, Notice, Timing, Usage
+from tasks.contract import Job, JsonObject, Notice
 from tasks.errors import PendraError
-from worker.backends.base import NO_TIMING, NO_USAGE
+from worker.backends.base import Ending
 from worker.private.frames import Frames
 from worker.private.veil import veiled
 from worker.reply import JobReply
@@ -40,23 +41,17 @@ class PrivateReply:
         self._last = data
         return self._reply.frame(lambda: self._frames.seal(data, tokens))
 
-    def finish(
-        self,
-        data: str | None = None,
-        *,
-        usage: Usage = NO_USAGE,
-        timing: Timing = NO_TIMING,
-        notice: Notice | None = None,
-    ) -> bool:
+    def finish(self, data: str | None = None, **ending: Unpack[Ending]) -> bool:
+        notice = ending.pop("notice", None)
         if not self._job.stream:
             text = data or "" if notice is None else _with_notice(data or "{}", notice)
-            return self._reply.finish(lambda: self._frames.seal_only(text), usage=usage, timing=timing)
+            return self._reply.finish(lambda: self._frames.seal_only(text), **ending)
         if notice is not None:
             self.chunk(_notice_chunk(self._last, notice))
         self._declare()
         if self._terminated:
             self._reply.frame(lambda: self._frames.seal(_DONE, control=True))
-        return self._reply.finish(None, usage=usage, timing=timing)
+        return self._reply.finish(None, **ending)
 
     def fail(self, error: PendraError) -> bool:
         return self._reply.fail(veiled(error))

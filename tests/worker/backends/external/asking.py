@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import ssl
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
 from tasks.contract import Job, JobKind, Notice, Timing, Usage
 from tasks.errors import PendraError
+from worker.backends.base import Ending
 
 _TLS = ssl.create_default_context()  # made once: it reads all certificates of the system
 
@@ -38,15 +39,9 @@ class KeptReply:
             self.tokens.append(tokens)
         return not self.ended
 
-    def finish(
-        self,
-        data: str | None = None,
-        *,
-        usage: Usage = Usage(),  # noqa: B008  # frozen
-        timing: Timing = Timing(),  # noqa: B008  # frozen
-        notice: Notice | None = None,
-    ) -> bool:
-        self.data, self.usage, self.timing, self.notice = data, usage, timing, notice
+    def finish(self, data: str | None = None, **ending: Unpack[Ending]) -> bool:
+        self.data, self.notice = data, ending.get("notice")
+        self.usage, self.timing = ending.get("usage", Usage()), ending.get("timing", Timing())
         return self._end()
 
     def fail(self, error: PendraError) -> bool:
