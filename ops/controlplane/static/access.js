@@ -156,7 +156,7 @@ on("fleet", () => {
   if (now === seen) return;
   seen = now;
   $("pending").hidden = !pending.length;
-  $("pending").textContent = `${pending.length} to approve`;
+  fill($("pending"), [`${pending.length}`, h("span", { class: "more" }, " to approve")]);
   reload("identities");
 });
 addEventListener("hashchange", () => {
