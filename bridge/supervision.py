@@ -19,6 +19,7 @@ SILENT_S = 2 * WORKER_LEASE_S  # after Redis lost its data: how long a running j
 REDIS_GRACE_S = 10.0  # how long jobs wait for a Redis that is away
 HEARD_S = 1.25  # a Redis that was silent for longer is not a proof that a worker is
 LATE_TICK_S = 2.0  # a tick this late means that we slept, not the workers
+SLOW_TICK_S = 1.0  # twenty times what it should be: what was said meanwhile may still wait to be read
 SWEEP_TIMERS = 4096
 MAX_LOSSES = 3  # attempts
 MAX_HANDOVERS = 16  # a rolling restart moves a long stream once a worker; beyond that something is wrong

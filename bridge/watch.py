@@ -9,7 +9,17 @@ from bridge.effects import Release, SweepWorker
 from bridge.fleet import Gone
 from bridge.jobs import JobRecord, JobState, Outcome
 from bridge.ledger import Ledger
-from bridge.supervision import CLAIM_S, HEARD_S, LATE_TICK_S, REDIS_GRACE_S, SILENT_S, Due, Timer, still_due
+from bridge.supervision import (
+    CLAIM_S,
+    HEARD_S,
+    LATE_TICK_S,
+    REDIS_GRACE_S,
+    SILENT_S,
+    SLOW_TICK_S,
+    Due,
+    Timer,
+    still_due,
+)
 from tasks.contract import WorkerInfo
 from tasks.logs import event
 
@@ -26,6 +36,7 @@ class Watch:
         self._ledger = ledger
         self._down: float | None = None
         self._ticked: float | None = None
+        self._slow = float("-inf")
         self._heard = 0.0
 
     @property
@@ -69,8 +80,11 @@ class Watch:
                 self._ledger.timers.set(now + SILENT_S, Timer(record.id, Due.SILENT, record.attempt, record.next_seq))
 
     def tick(self, now: float) -> None:
-        if self._ticked is not None and now - self._ticked > LATE_TICK_S:
+        pause = 0.0 if self._ticked is None else now - self._ticked
+        if pause > LATE_TICK_S:
             self._ledger.fleet.renew_all(now)
+        if pause > SLOW_TICK_S:
+            self._slow = now
         self._ticked = now
         if self._down is None and not self._silent(now):
             self._judge_leases(now)
@@ -127,10 +141,10 @@ class Watch:
             self._ledger.lose(record, problems.attempt_lost(due, record.worker_id), now)
 
     def _unproven_for(self, record: JobRecord, due: Due, now: float) -> float:
-        """Seconds until a timer that came up may prove something: Redis is silent, or the workers are behind."""
+        """Seconds until a timer that came up may prove something: Redis was silent, we or the workers are behind."""
         if self._down is not None:
             return 0.0
-        if self._silent(now):
+        if self._silent(now) or now - self._slow < HEARD_S:
             return HEARD_S
         return CLAIM_S if due is Due.CLAIM and self._ledger.timers.claims.behind(record.dispatched, now) else 0.0
 

@@ -266,6 +266,16 @@ def test_a_job_nobody_claims_is_dispatched_anew() -> None:
     assert only(effects, Acquire).job.attempt == 1
 
 
+def test_a_bridge_that_was_slow_reads_on_before_it_takes_a_job_for_lost() -> None:
+    driven = Driven(worker())
+    driven.take(only(driven.send(job()), Acquire))
+    driven.tick(0.1, worker())
+    driven.now += CLAIM_S + 1
+    assert driven.tick(0.0, worker()) == []
+    assert driven.events(claimed()) == []
+    assert driven.tick(2 * CLAIM_S, worker()) == []
+
+
 def test_a_job_is_not_taken_for_lost_while_those_before_it_are_claimed_late() -> None:
     driven = Driven(worker())
     for name in "ab":
