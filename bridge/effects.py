@@ -25,7 +25,7 @@ class DropLink:
 class Acquire:
     """Take a slot of one of the candidates (worker id, slots), in this order, and lay the job down.
 
-    Answer with `Session.taken`, `none_free` or `dispatch_failed`.
+    Answer with `Attempts.taken`, `none_free` or `dispatch_failed`.
     """
 
     job: Job
@@ -76,7 +76,7 @@ class SendReply:
 class Enqueue:
     """The slot is held: send the message, which names the job and its `size` in bytes.
 
-    Answer with `Session.enqueue_failed` when that does not work.
+    Answer with `Attempts.enqueue_failed` when that does not work.
     """
 
     job_id: str
@@ -96,7 +96,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Cut this attempt off from publishing, for good. Answer with `Session.fenced` or `fence_failed`."""
+    """Cut this attempt off from publishing, for good. Answer with `Attempts.fenced` or `fence_failed`."""
 
     job_id: str
     attempt: int

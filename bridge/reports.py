@@ -77,19 +77,19 @@ class Reports:
         self._apply(self._session.blob_failed(job_id, time.monotonic()))
 
     def taken(self, job_id: str, attempt: int, worker_id: str, size: int) -> None:
-        self._apply(self._session.taken(job_id, attempt, worker_id, size, time.monotonic()))
+        self._apply(self._session.attempts.taken(job_id, attempt, worker_id, size, time.monotonic()))
 
     def none_free(self, job_id: str, attempt: int) -> None:
-        self._apply(self._session.none_free(job_id, attempt, time.monotonic()))
+        self._apply(self._session.attempts.none_free(job_id, attempt, time.monotonic()))
 
     def dispatch_failed(self, job_id: str, attempt: int) -> None:
-        self._apply(self._session.dispatch_failed(job_id, attempt, time.monotonic()))
+        self._apply(self._session.attempts.dispatch_failed(job_id, attempt, time.monotonic()))
 
     def fenced(self, job_id: str, attempt: int) -> None:
-        self._apply(self._session.fenced(job_id, attempt, time.monotonic()))
+        self._apply(self._session.attempts.fenced(job_id, attempt, time.monotonic()))
 
     def fence_failed(self, job_id: str, attempt: int) -> None:
-        self._apply(self._session.fence_failed(job_id, attempt, time.monotonic()))
+        self._apply(self._session.attempts.fence_failed(job_id, attempt, time.monotonic()))
 
     def enqueue_failed(self, job_id: str, attempt: int) -> None:
-        self._apply(self._session.enqueue_failed(job_id, attempt, time.monotonic()))
+        self._apply(self._session.attempts.enqueue_failed(job_id, attempt, time.monotonic()))

@@ -69,7 +69,8 @@ class Session:
         self._installs = Installs(self._ledger)
         self._uploads = Uploads(self._ledger)
         self._intake = Intake(self._ledger, self._uploads, self._watch, limits, veto)
-        self._attempts = Attempts(self._ledger, self._stream)
+        self.attempts = Attempts(self._ledger, self._stream, self._flush)
+        """Told what came of sending jobs to workers."""
         self._resumption = Resumption(self._ledger, self._installs)
 
     @property
@@ -207,40 +208,7 @@ class Session:
         self._stream.healed(full=full, now=now)
         return self._flush(now)
 
-    # ---------------------------------------------------------------- from dispatch
-
-    def taken(self, job_id: str, attempt: int, worker_id: str, size: int, now: float) -> list[Effect]:
-        """The attempt holds a slot of this worker; enqueue it, or give the slot back when nobody wants it now.
-
-        `size` is that of the payload in bytes.
-        """
-        self._attempts.taken(job_id, attempt, worker_id, size, now)
-        return self._flush(now)
-
-    def none_free(self, job_id: str, attempt: int, now: float) -> list[Effect]:
-        """Another bridge was faster; the lane is tried again in a moment."""
-        self._attempts.none_free(job_id, attempt, now)
-        return self._flush(now)
-
-    def dispatch_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
-        """Redis did not take the job, or did and could not say so: the slot, if any, is given back."""
-        self._attempts.dispatch_failed(job_id, attempt, now)
-        return self._flush(now)
-
-    def enqueue_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
-        """The slot is held but the message was not (or may not have been) sent."""
-        self._attempts.enqueue_failed(job_id, attempt, now)
-        return self._flush(now)
-
-    def fenced(self, job_id: str, attempt: int, now: float) -> list[Effect]:
-        """The attempt of a private job can publish nothing more."""
-        self._attempts.fenced(job_id, attempt)
-        return self._flush(now)
-
-    def fence_failed(self, job_id: str, attempt: int, now: float) -> list[Effect]:
-        """Redis did not answer for long: whether its worker still publishes is not known, so nobody may go on."""
-        self._attempts.fence_failed(job_id, attempt, now)
-        return self._flush(now)
+    # ---------------------------------------------------------------- from dispatch (see also `attempts`)
 
     def blob_stored(self, size: int) -> None:
         self._uploads.stored(size)

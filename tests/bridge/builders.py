@@ -132,7 +132,7 @@ class Driven:
         """Answer an Acquire: its first candidate's slot (or `worker_id`'s) is ours."""
         assert isinstance(effect, Acquire)
         chosen = worker_id or effect.candidates[0][0]
-        (enqueue,) = self.do(self.session.taken(effect.job.job_id, effect.job.attempt, chosen, 9, self.now))
+        (enqueue,) = self.do(self.session.attempts.taken(effect.job.job_id, effect.job.attempt, chosen, 9, self.now))
         assert isinstance(enqueue, Enqueue)
         return enqueue
 

@@ -214,9 +214,9 @@ class World:
             held = sum(row.held and row.credit == worker_id for row in self.hashes.values())
             if held < slots and self.workers[worker_id].alive:
                 self.hashes[wanted.job_id] = Hash(wanted, worker_id)
-                self._do(self.session.taken(wanted.job_id, wanted.attempt, worker_id, 1, self.now))
+                self._do(self.session.attempts.taken(wanted.job_id, wanted.attempt, worker_id, 1, self.now))
                 return
-        self._do(self.session.none_free(wanted.job_id, wanted.attempt, self.now))
+        self._do(self.session.attempts.none_free(wanted.job_id, wanted.attempt, self.now))
 
     def _release(self, job_id: str, attempt: int) -> None:
         row = self.hashes.get(job_id)

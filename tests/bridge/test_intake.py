@@ -46,7 +46,7 @@ def test_beyond_the_depth_the_answer_is_429_with_retry_after() -> None:
 def test_slots_that_another_bridge_holds_do_not_open_the_queue() -> None:
     driven = Driven(worker(slots=4), limits=Limits(waiting=2))
     driven.send(job("first"))
-    driven.do(driven.session.none_free("first", 0, driven.now))
+    driven.do(driven.session.attempts.none_free("first", 0, driven.now))
     for name in ("second", "third"):
         driven.send(job(name))
     assert [f["job_id"] for f in driven.of("error")] == ["third"]

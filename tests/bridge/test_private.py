@@ -47,7 +47,7 @@ def lose(driven: Driven) -> list[Effect]:
 
 
 def fence(driven: Driven) -> list[Effect]:
-    return driven.do(driven.session.fenced("j1", 0, driven.now))
+    return driven.do(driven.session.attempts.fenced("j1", 0, driven.now))
 
 
 def drain(driven: Driven, *events: Any, full: bool = False) -> list[Effect]:
@@ -154,7 +154,7 @@ def test_what_may_be_lost_with_redis_ends_the_job(state: str) -> None:
 
 def test_a_fence_that_redis_does_not_confirm_ends_the_job(driven: Driven) -> None:
     lose(driven)
-    driven.do(driven.session.fence_failed("j1", 0, driven.now))
+    driven.do(driven.session.attempts.fence_failed("j1", 0, driven.now))
     assert driven.of("error")[0]["code"] == "redis_unavailable"
 
 
@@ -204,7 +204,7 @@ def test_an_attempt_that_nobody_claims_is_fenced_too() -> None:
     driven.take(of(driven.send(job(**sealed())), Acquire)[0])
     effects = driven.tick(5.2, holder("w1"), holder("w2"))
     assert of(effects, Fence) == [Fence("j1", 0)]
-    driven.do(driven.session.fenced("j1", 0, driven.now))
+    driven.do(driven.session.attempts.fenced("j1", 0, driven.now))
     late = [claimed(), step(1, whole=True)]  # it was claimed at the last moment
     (again,) = of(drain(driven, *late), Acquire)
     assert again.job.resume == Resume(kid=KID, steps=(b"s1",))

@@ -97,7 +97,7 @@ class Bridge:
                     self.do(session.written(len(text)), rng)
                 case Acquire(job=job, candidates=candidates):
                     worker_id = rng.choice(candidates)[0]
-                    self.do(session.taken(job.job_id, job.attempt, worker_id, 9, now), rng)
+                    self.do(session.attempts.taken(job.job_id, job.attempt, worker_id, 9, now), rng)
                     self.work(job.job_id, job.attempt, job.first_seq, worker_id, rng)
                 case StoreBlob(data=data):
                     session.blob_stored(len(data))
@@ -105,7 +105,7 @@ class Bridge:
                     session.heal_started()
                     self.do(session.healed(now, full=full), rng)
                 case Fence(job_id=job_id, attempt=attempt):
-                    self.do(session.fenced(job_id, attempt, now), rng)
+                    self.do(session.attempts.fenced(job_id, attempt, now), rng)
 
     def work(self, job_id: str, attempt: int, seq: int, worker_id: str, rng: Random) -> None:
         said: list[Any] = [claimed(job_id, seq, attempt, worker_id)]

@@ -24,7 +24,7 @@ class Counted(Driven):
 
     def start(self, job_id: str = "j1") -> None:
         self.send(job(job_id))
-        self.do(self.session.taken(job_id, 0, "w1", 1, self.now))
+        self.do(self.session.attempts.taken(job_id, 0, "w1", 1, self.now))
         self.events(claimed(job_id))
 
 
@@ -36,7 +36,7 @@ def test_a_stream_is_measured_from_arrival_to_end():
     driven = Counted(worker())
     driven.send(job())
     driven.now += 0.3
-    driven.do(driven.session.taken("j1", 0, "w1", 1, driven.now))
+    driven.do(driven.session.attempts.taken("j1", 0, "w1", 1, driven.now))
     driven.events(claimed())
     driven.now += 0.2
     driven.events(chunk(1))
@@ -102,7 +102,7 @@ def test_an_attempt_that_went_on_elsewhere_is_a_failover_and_waits_only_once():
     driven = Counted(worker(), worker("w2"))
     driven.start()
     driven.events(failed(1, code="worker_error", retryable=True))
-    driven.do(driven.session.taken("j1", 1, "w2", 1, driven.now))
+    driven.do(driven.session.attempts.taken("j1", 1, "w2", 1, driven.now))
     driven.do(driven.session.events(batch(claimed(seq=1, attempt=1, worker_id="w2"), worker_id="w2"), driven.now))
     assert driven.counts.failovers == {("m", "w1", "worker_error"): 1}
     assert observed(driven.counts.wait) == 1

@@ -75,7 +75,8 @@ class World:
                 self.dispatch(effect)
             elif isinstance(effect, Fence):
                 self.scripts.release(effect.job_id, effect.attempt)
-                self.do(self.driven.do(self.driven.session.fenced(effect.job_id, effect.attempt, self.driven.now)))
+                attempts = self.driven.session.attempts
+                self.do(self.driven.do(attempts.fenced(effect.job_id, effect.attempt, self.driven.now)))
             elif isinstance(effect, Heal):
                 self.read(full=effect.full)
 
