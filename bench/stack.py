@@ -97,9 +97,7 @@ def main() -> None:
     args = parser.parse_args()
     size = Size(max(args.levels), args.ctx, args.threads)
     with contextlib.ExitStack() as parts:
-        runners: dict[str, Runner] = {
-            "stack": partial(client.run, parts.enter_context(stack(args.model, size)))
-        }
+        runners: dict[str, Runner] = {"stack": partial(client.run, parts.enter_context(stack(args.model, size)))}
         if not args.no_engine:
             runners["engine"] = parts.enter_context(engine_runner(args.model, size))
         if args.llama_server:
