@@ -27,7 +27,7 @@ HEALTH_CHECK_S = 10  # a connection idle for longer is pinged before it is used
 _SCHEMES = ("redis", "rediss", "unix")
 
 # Redis is there but cannot answer now: loading, read-only replica, out of memory, a cluster that moves.
-_TRANSIENT = (
+TRANSIENT = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
@@ -68,7 +68,7 @@ def retryable(error: Exception) -> bool:
     """Whether the same command may work on a later try: the server is away, slow or not ready. Pure."""
     if isinstance(error, _REFUSED):
         return False
-    return isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, *_TRANSIENT))
+    return isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, *TRANSIENT))
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import celery
 import pytest
+import redis
+from kombu import Exchange, Queue
 
 from worker.consumer import Consumer
 
@@ -96,3 +101,18 @@ def test_reconnecting_never_waits_longer_than_two_seconds_nor_gives_up(loop, cap
     assert loop.first_connection_attempt is False
     assert caplog.text.count("consumer.retry") == 1  # said once, not at every try
     assert "password" not in caplog.text
+
+
+def test_a_redis_that_is_full_or_loading_when_queues_are_bound_ends_no_worker(redis_server):
+    """As Celery's `Consumer.start` asks: is what the transport raises among the errors to connect again after?"""
+    client = redis.Redis(unix_socket_path=str(redis_server.socket))
+    app = celery.Celery(broker=redis_server.celery_url)
+    made = Consumer(lambda _: None, app=app, controller=SimpleNamespace(use_eventloop=False))
+    try:
+        client.config_set("maxmemory", 1)
+        with app.connection_for_write() as connection, pytest.raises(made.connection_errors) as caught:
+            Queue("q", Exchange("e"), "q")(connection.default_channel).declare()
+    finally:
+        client.config_set("maxmemory", 0)
+        client.close()
+    assert isinstance(caught.value, redis.exceptions.OutOfMemoryError)
