@@ -22,14 +22,6 @@ _INTERVAL_S = {"interval_start": 0.2, "interval_step": 0.3, "interval_max": 2.0}
 Channel.do_restore = False
 
 
-def survived(errors: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
-    """Errors after which the consumer connects again: Celery's, and those of a Redis that is full or not ready yet.
-
-    Celery takes the latter for unrecoverable, and ends the worker when they come as it subscribes its queues anew.
-    """
-    return (*errors, *TRANSIENT)
-
-
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     """Everything but `want` runs on Celery's main thread."""
 
@@ -37,7 +29,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         self._wanted: frozenset[str] = frozenset()
         self._extra: set[str] = set()
         super().__init__(*args, **kwargs)
-        self.connection_errors = survived(self.conninfo.connection_errors)
+        # Celery takes a Redis that is full or not ready yet, as it subscribes its queues anew, for the worker's end.
+        self.connection_errors = (*self.conninfo.connection_errors, *TRANSIENT)
 
     def want(self, queues: Iterable[str]) -> None:
         """Consume exactly these queues besides those the worker was started with. From any thread; idempotent.

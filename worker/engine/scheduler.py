@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Protocol
 
 from tasks.logs import event
@@ -23,7 +22,6 @@ from worker.engine.sequence import Sequence, State
 from worker.engine.slots import Placement, SlotTable
 
 _log = logging.getLogger("pendra.engine")
-_slot = attrgetter("slot")
 _OLDEST = 4
 """One part in so many of a step's prompt tokens is the oldest request's, however long its prompt."""
 
@@ -131,7 +129,7 @@ class Scheduler:
         if self._waiting:
             self._admit(now)
         decode = [seq for seq in self._running if seq.state is State.DECODE]
-        decode.sort(key=_slot)
+        decode.sort(key=lambda seq: seq.slot)
         if len(decode) == len(self._running):
             return Plan(decode)
         budget = self._n_batch - len(decode)
