@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
+from tasks.cancelling import ended
 from tasks.errors import JobCancelledError, UnavailableError
 from worker.backends.base import CancelToken
 
@@ -87,10 +88,9 @@ class LoopThread:
 
 
 async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_CLOSE_S / 2)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_S / 2):
+            await ended(*tasks)
 
 
 def _settle(task: asyncio.Task[None], out: Future[None]) -> None:
