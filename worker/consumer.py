@@ -1,5 +1,5 @@
-"""Celery's consumer with three changes: it survives the loss of Redis, it is back soon after, and its model queues
-follow the runtime."""
+"""Celery's consumer with four changes: it survives the loss of Redis, it is back soon after, its model queues follow
+the runtime, and it sends its task events ten times a second instead of three times a task."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tasks.logs import event
 from tasks.redis_client import TRANSIENT
 
 _LOG = logging.getLogger("pendra.consumer")
+_EVENTS_S = 0.1  # a message for each costs a worker of short jobs an eighth of its Python time
 _INTERVAL_S = {"interval_start": 0.2, "interval_step": 0.3, "interval_max": 2.0}  # stock: 2, 4 … 30 s
 
 # kombu puts back what was popped and not yet acknowledged when a connection closes. Does it close because Redis is
@@ -28,6 +29,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._wanted: frozenset[str] = frozenset()
         self._extra: set[str] = set()
+        self._events_due = False
         super().__init__(*args, **kwargs)
         # Celery takes a Redis that is full or not ready yet, as it subscribes its queues anew, for the worker's end.
         self.connection_errors = (*self.conninfo.connection_errors, *TRANSIENT)
@@ -45,6 +47,16 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         """The (re)connected consumer listens to everything it did before; catch up with what changed meanwhile."""
         super().on_ready()
         self._follow()
+
+    def _flush_events(self) -> None:
+        """Soon after a task's event: it woke this loop, which frees the task's slot; the event itself can wait."""
+        if not self._events_due and self.hub is not None:
+            self._events_due = True
+            self.hub.call_later(_EVENTS_S, self._send_events)
+
+    def _send_events(self) -> None:
+        self._events_due = False
+        super()._flush_events()
 
     def _follow(self) -> None:
         if self.task_consumer is None:  # disconnected: `on_ready` comes back here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import celery
@@ -15,8 +16,22 @@ from worker.consumer import Consumer
 class Hub:
     """Runs what is called soon at once, as the event loop would a moment later."""
 
+    def __init__(self) -> None:
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
     def call_soon(self, call):
         call()
+
+    def call_later(self, seconds, call):
+        self.later.append((seconds, call))
+
+
+class Dispatcher:
+    def __init__(self) -> None:
+        self.flushed = 0
+
+    def flush(self):
+        self.flushed += 1
 
 
 class Loop(Consumer):
@@ -26,6 +41,8 @@ class Loop(Consumer):
         self._wanted = frozenset()
         self._extra = set()
         self.hub = Hub()
+        self._events_due = False
+        self.event_dispatcher = Dispatcher()
         self.task_consumer = object()
         self.listens = {"worker.w"}
         self.calls: list[str] = []
@@ -116,3 +133,15 @@ def test_a_redis_that_is_full_or_loading_when_queues_are_bound_ends_no_worker(re
         client.config_set("maxmemory", 0)
         client.close()
     assert isinstance(caught.value, redis.exceptions.OutOfMemoryError)
+
+
+def test_events_of_many_tasks_leave_in_one_message(loop):
+    for _ in range(5):
+        loop._flush_events()
+    assert loop.event_dispatcher.flushed == 0
+    [(seconds, send)] = loop.hub.later
+    assert seconds == 0.1
+    send()
+    assert loop.event_dispatcher.flushed == 1
+    loop._flush_events()
+    assert len(loop.hub.later) == 2

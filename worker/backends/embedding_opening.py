@@ -15,6 +15,8 @@ from worker.options import Options
 from worker.store.catalogue import Entry
 
 _WEIGHTS = 0.9  # of the time, roughly; the rest makes the context and tries it
+_LANES_CPU = 2  # each takes tens of megabytes; on a GPU one batch at a time is what fills it
+_PACK_CPU = 128  # tokens; longer batches are slower, see `EmbedConfig` and docs/performance.md
 _DEFAULTS = EmbedConfig()
 
 Progress = Callable[[float], bool]
@@ -27,9 +29,11 @@ def open_embedding(entry: Entry, plan: Plan, options: Options, progress: Progres
     """
     config = EmbedConfig(
         ctx_per_input=plan.ctx_per_slot,
-        pack_tokens=options.n_batch or _DEFAULTS.pack_tokens,
+        pack_tokens=options.n_batch or (_PACK_CPU if options.cpu else _DEFAULTS.pack_tokens),
         slots=plan.slots,
         threads=options.threads or usable_cpus(),
+        lanes=_LANES_CPU if options.cpu else 1,
+        on_cpu=options.cpu,
     )
     model = LoadedModel(
         entry.path,

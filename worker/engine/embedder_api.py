@@ -24,7 +24,9 @@ class EmbedConfig:
     `ctx_per_input`: the most tokens of one input (the model's trained context caps it). `pack_tokens` and
     `pack_inputs`: how much of several inputs one batch takes; a longer input goes alone. More is not faster on a CPU:
     tokens of different inputs do not see each other, but an encoder's attention is computed for all pairs.
-    `pooling` None = what the model's file says. `slots` is how many requests are served at once; it only counts.
+    `lanes`: how many batches are computed at once, sharing the `threads`, when the model keeps nothing between them
+    as encoders do. `on_cpu`: nothing is offloaded. `pooling` None = what the model's file says. `slots` is how many
+    requests are served at once; it only counts.
     """
 
     ctx_per_input: int = 8192
@@ -32,10 +34,12 @@ class EmbedConfig:
     pack_inputs: int = 64
     slots: int = 4
     threads: int = 1
+    lanes: int = 1
+    on_cpu: bool = True
     pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ctx_per_input", "pack_tokens", "slots", "threads"):
+        for name in ("ctx_per_input", "pack_tokens", "slots", "threads", "lanes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"embedding setting {name} is {getattr(self, name)}; allowed: 1 or more")
         if not 1 <= self.pack_inputs <= MAX_INPUTS:

@@ -14,6 +14,7 @@ from llama_cpp import llama_cpp as lib
 
 from tasks.errors import WorkerError
 from worker.engine import adapters, log, native
+from worker.engine.attention_tile import TILE, worth_filling
 from worker.engine.embedder_api import EmbedConfig, Floats
 from worker.engine.load_errors import load_error
 from worker.engine.model import LoadedModel
@@ -26,7 +27,7 @@ class PoolingContext:
     """Raises WorkerError: out_of_memory, …, or unsupported_architecture for a model that does not pool.
 
     `limit`: the most tokens of one input. `width`: numbers a vector has (a reranker's scores). `ranks`: the vectors
-    are scores.
+    are scores. `keeps_nothing`: it has no memory for earlier tokens, so it is small. `shortest`: an input to try it.
     """
 
     def __init__(self, model: LoadedModel, config: EmbedConfig) -> None:
@@ -40,6 +41,12 @@ class PoolingContext:
         room += -room % sequences  # llama.cpp asserts while it makes the context when it does not divide
         self._ctx = _new_context(model, config, n_batch=room, sequences=sequences, cells=max(most, room))
         self._memory = lib.llama_get_memory(self._ctx)
+        self.keeps_nothing = not self._memory
+        self.shortest = (max(0, model.vocab.bos),)
+        self._threads = config.threads
+        self._sequences = sequences
+        fill = self.keeps_nothing and config.on_cpu and room >= TILE
+        self._fill_from = worth_filling(*_sizes(model)) if fill else TILE
         self._batch = _Batch(room)
         pooling = Pooling(lib.llama_pooling_type(self._ctx))
         if pooling is Pooling.NONE:
@@ -54,6 +61,16 @@ class PoolingContext:
         if ctx is not None:
             lib.llama_free(ctx)
 
+    @property
+    def threads(self) -> int:
+        """How many compute."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._threads = count
+        lib.llama_set_n_threads(self._ctx, count, count)
+
     def run(self, inputs: Sequence[Sequence[int]]) -> Floats:
         """The pooled vectors of these inputs, a row each, as llama.cpp gives them.
 
@@ -63,13 +80,16 @@ class PoolingContext:
         tokens = np.concatenate([np.asarray(one, dtype=np.int32) for one in inputs])
         places = np.concatenate([np.arange(len(one), dtype=np.int32) for one in inputs])
         owners = np.repeat(np.arange(len(inputs), dtype=np.int32), [len(one) for one in inputs])
+        if self._fill_from <= len(tokens) < TILE and len(inputs) < self._sequences:
+            tokens, places, owners = _filled(tokens, places, owners)
         room = self._batch.capacity
         try:
             for at in range(0, len(tokens), room):
                 part = slice(at, at + room)
                 self._decode(tokens[part], places[part], owners[part])
                 for owner in np.unique(owners[part]):
-                    rows[owner] = self._vector(int(owner))  # of an input in parts, the last part's vector stays
+                    if owner < len(inputs):
+                        rows[owner] = self._vector(int(owner))  # of an input in parts, the last part's vector stays
         finally:
             if self._memory:
                 native.memory_clear(self._memory, False)  # noqa: FBT003  # a C call
@@ -113,6 +133,22 @@ class _Batch:
         count = len(tokens)
         self._token[:count], self._pos[:count], self._seq[:count] = tokens, places, owners
         self.struct.n_tokens = count
+
+
+def _filled(tokens: Any, places: Any, owners: Any) -> tuple[Any, Any, Any]:
+    """The batch with another sequence, up to a tile."""
+    more = TILE - len(tokens)
+    return (
+        np.append(tokens, np.repeat(tokens[:1], more)),
+        np.append(places, np.arange(more, dtype=np.int32)),
+        np.append(owners, np.repeat(owners[-1:] + 1, more)),
+    )
+
+
+def _sizes(model: LoadedModel) -> tuple[int, int]:
+    """The weights that each token is multiplied with, and the attention heads of all layers."""
+    heads: int = lib.llama_model_n_head(model.handle)
+    return max(0, model.n_params - model.n_vocab * model.n_embd), heads * model.n_layer
 
 
 def _in_parts(model: LoadedModel, config: EmbedConfig) -> bool:
