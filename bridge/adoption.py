@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from bridge.effects import CancelOnWorker
 from bridge.entries import Found
 from bridge.fleet import Gone
 from bridge.jobs import JobRecord, JobState
 from bridge.ledger import Ledger
+from bridge.loose_ends import LooseEnd
 from bridge.outbox import Outbox
 from bridge.supervision import CLAIM_S, Due, Timer
 from tasks.contract import WorkerInfo
@@ -56,6 +58,9 @@ class Adoption:
 
     def _take_over(self, found: Found, now: float) -> None:
         entry, ledger = found.entry, self._ledger
+        if entry.over:
+            self._tie_up(found)
+            return
         record = ledger.open(entry.frame, now)
         record.state = JobState.DISPATCHED  # it may be out there; `end` knows
         record.attempt, record.losses, record.handovers = entry.attempt, entry.losses, entry.handovers
@@ -72,3 +77,10 @@ class Adoption:
         record.worker_id = found.holder
         ledger.fleet.hold(record.id, found.holder, entry.frame.model)
         ledger.timers.set(now + CLAIM_S, Timer(record.id, Due.CLAIM, record.attempt))
+
+    def _tie_up(self, found: Found) -> None:
+        """The job has ended; its worker may not have heard of it, and may not be there to free its slot."""
+        job_id, attempt = found.entry.id, found.entry.attempt
+        if found.holder:
+            self._ledger.effects.append(CancelOnWorker(found.holder, job_id, attempt))
+        self._ledger.tie_up(LooseEnd(job_id, attempt, found.holder, 0.0))

@@ -15,7 +15,8 @@ from tasks.contract import Frozen, Job, Resume
 class Entry(Frozen):
     """An open job as it stood when its attempt began: what was delivered until then, and how it got there.
 
-    `unacked`: frames that the API had not confirmed. They may never have reached it.
+    `unacked`: frames that the API had not confirmed. They may never have reached it. `over`: the job has ended, and
+    its worker may not have freed its slot (`bridge.loose_ends`); its request is left out.
     """
 
     frame: JobFrame
@@ -29,6 +30,7 @@ class Entry(Frozen):
     losses: int = 0
     handovers: int = 0
     unacked: tuple[tuple[int, str, bool], ...] = Field(default=(), repr=False)
+    over: bool = False
 
     @property
     def id(self) -> str:

@@ -62,9 +62,10 @@ class JobRecord:
     `next_seq` is the seq of the next event to take; what the API got ends just before it. `tokens` are the ids
     whose text was delivered: what a later attempt continues after, unless `continuable` is False. `losses` counts
     attempts that a worker lost, `handovers` those that a draining worker gave back, `refusals` those that Redis would
-    not take, and `stopped` is the last attempt known to be over or told to stop. Of a private job, `kid` and `steps`
-    stand in for `tokens` (`tasks.contract.Resume`), and `blocked_until` is when it may wait again after FENCING.
-    `reply` is where a large reply lies. `trace` is the W3C trace context for what happens to the job next.
+    not take, and `stopped` is the last attempt known to be over or told to stop. `loose`: it was told, and has its
+    slot still. Of a private job, `kid` and `steps` stand in for `tokens` (`tasks.contract.Resume`), and
+    `blocked_until` is when it may wait again after FENCING. `reply` is where a large reply lies. `trace` is the W3C
+    trace context for what happens to the job next.
     """
 
     frame: JobFrame = field(repr=False)
@@ -77,6 +78,7 @@ class JobRecord:
     handovers: int = 0
     refusals: int = 0
     stopped: int = -1
+    loose: bool = False
     next_seq: int = 0
     api_seq: int = -1
     seen_seq: int = -1

@@ -28,6 +28,7 @@ from bridge.fleet import Fleet
 from bridge.flow import Flow
 from bridge.hooks import Hooks, NoHooks
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
+from bridge.loose_ends import LooseEnd, LooseEnds
 from bridge.outbox import Outbox
 from bridge.pace import Pace
 from bridge.placement import need_of
@@ -54,6 +55,7 @@ class Ledger:
         self.pace = Pace()
         self.effects: list[Effect] = []
         self.flow = Flow()
+        self.loose = LooseEnds()
         self._wall = wall
 
     @property
@@ -231,6 +233,16 @@ class Ledger:
         record.outbox = Outbox()
         self._end(record, Outcome.CANCELLED, now)
 
+    def freed(self, record: JobRecord) -> None:
+        """The worker of an ended job has freed its slot."""
+        record.loose = False
+        if self.loose.drop(record.id):
+            self.effects.append(Forget(record.id))
+
+    def tie_up(self, end: LooseEnd) -> None:
+        """Do what its worker may not have been able to do; nothing is left of the job then."""
+        self.effects += (Release(end.job_id, end.attempt), Forget(end.job_id))
+
     def stop_stale(self, record: JobRecord, worker_id: str, attempt: int) -> None:
         """Something arrived from an attempt that was given up: make sure, once, that its worker knows."""
         if record.stopped < attempt:
@@ -244,12 +256,15 @@ class Ledger:
         if record.state is JobState.WAITING:
             self.scheduler.remove(record.id)
             return
-        if record.state is JobState.RUNNING and record.stopped < record.attempt:
+        told = record.state is JobState.RUNNING and record.stopped < record.attempt
+        if told:
             record.stopped = record.attempt
             self.effects.append(CancelOnWorker(record.worker_id, record.id, record.attempt))
         gone = give_back or self.fleet.get(record.worker_id) is None
         if record.state in {JobState.ACQUIRING, JobState.DISPATCHED} or (record.state is JobState.RUNNING and gone):
             self.effects.append(Release(record.id, record.attempt))
+        elif told:
+            record.loose = True
         self._drop_slot(record)
 
     def _drop_slot(self, record: JobRecord) -> None:
@@ -260,7 +275,9 @@ class Ledger:
         if outcome is Outcome.FINISHED:
             self._drop_slot(record)
         record.outcome = outcome
-        if record.remembered and outcome is not Outcome.FINISHED:
+        if record.loose:
+            self._leave_loose(record, now)
+        elif record.remembered and outcome is not Outcome.FINISHED:
             self.effects.append(Forget(record.id))
         if record.frame.laid:
             self.effects.append(DropBlobs(record.id, keys.blobs(record.id)))
@@ -268,6 +285,11 @@ class Ledger:
         move(record, JobState.ENDED, outcome=str(outcome), worker_id=record.worker_id, **fields)
         self.hooks.ended(record, code, now)
         self.jobs.retire(record, now)
+
+    def _leave_loose(self, record: JobRecord, now: float) -> None:
+        self.loose.add(record.id, record.attempt, record.worker_id, now)
+        stub = record.frame.model_copy(update={"body": {}})
+        self.effects.append(Remember(Entry(frame=stub, attempt=record.attempt, over=True)))
 
     def _forgotten(self, record: JobRecord) -> None:
         """A finished job stays written down until the API has all of it: should link and bridge go at once, what a

@@ -164,9 +164,18 @@ class Stream:
             self._ledger.fail(record, problem, now)
 
     def _stale(self, record: JobRecord, envelope: Envelope) -> None:
+        if record.loose and envelope.attempt == record.attempt and self._ends(envelope):
+            self._ledger.freed(record)
+            return
         over = record.state is JobState.ENDED and envelope.seq >= record.next_seq
         if envelope.attempt < record.attempt or (over and envelope.attempt == record.attempt):
             self._ledger.stop_stale(record, envelope.worker_id, envelope.attempt)
+
+    def _ends(self, envelope: Envelope) -> bool:
+        try:
+            return isinstance(open_body(envelope, self._opener), Finished | Failed)
+        except SealError:
+            return False
 
     def _flush(self) -> None:
         if self._chunks:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from bridge import problems
-from bridge.effects import Release, SweepWorker
+from bridge.effects import SweepWorker
 from bridge.fleet import Gone
-from bridge.jobs import JobRecord, JobState, Outcome
+from bridge.jobs import JobRecord, JobState
 from bridge.ledger import Ledger
 from bridge.supervision import (
     CLAIM_S,
@@ -95,6 +95,8 @@ class Watch:
             if record is not None and still_due(timer, record):
                 self._overdue(record, timer.due, now)
         self._ledger.timers.sweep(self._ledger.jobs.open)
+        for end in self._ledger.loose.take_due(now) if self._down is None else ():
+            self._ledger.tie_up(end)
         for orphan in self._ledger.scheduler.orphans(now):
             self._ledger.fail(self._ledger.jobs.open[orphan.job_id], problems.NO_WORKER, now)
 
@@ -122,9 +124,8 @@ class Watch:
         event(log, logging.WARNING if lost else logging.INFO, why, worker_id=worker_id, jobs=len(lost))
         for record in lost:
             self._ledger.lose(record, problems.worker_lost(worker_id), now)
-        for over in self._ledger.jobs.ended.values():
-            if over.worker_id == worker_id and over.outcome is not Outcome.FINISHED:
-                self._ledger.effects.append(Release(over.id, over.attempt))  # it may have been told, and died first
+        for end in self._ledger.loose.take_of(worker_id):
+            self._ledger.tie_up(end)
 
     def _judge_leases(self, now: float) -> None:
         for worker_id in self._ledger.fleet.lapsed(now):

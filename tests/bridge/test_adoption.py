@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from bridge.effects import Acquire, CancelOnWorker, Heal
+from bridge.effects import Acquire, CancelOnWorker, Heal, Release
 from bridge.entries import Entry, Found, newest
 from bridge.fleet import Gone
 from bridge.jobs import RETAIN_S
+from bridge.loose_ends import LOOSE_S
 from bridge.protocol import Ack, Cancel
 from bridge.supervision import CLAIM_S, SILENT_S
 from tasks.contract import Event, Job, Resume
 from tasks.keys import WORKER_LEASE_S
-from tests.bridge.builders import Driven, batch, chunk, claimed, failed, finished, job, progress, worker
+from tests.bridge.builders import WALL, Driven, batch, chunk, claimed, failed, finished, job, progress, worker
 
 
 @dataclass
@@ -172,7 +173,7 @@ def test_what_the_api_forgot_meanwhile_is_stopped() -> None:
     new = succession.successor(worker(), holders={"j1": "w1"})
     new.link()
     assert CancelOnWorker("w1", "j1", 0) in new.effects
-    assert not new.registry
+    assert new.registry["j1"].over
 
 
 def test_a_stream_trimmed_past_what_the_reader_has_ends_with_one_error() -> None:
@@ -237,6 +238,78 @@ def test_the_entry_is_written_anew_with_every_attempt_and_gone_at_the_end() -> N
     assert (entry.attempt, entry.next_seq, entry.tokens, entry.streamed, entry.losses) == (1, 3, (5,), True, 1)
     driven.send(Cancel(job_id="j1"))
     assert not driven.registry
+
+
+def test_a_job_that_its_worker_has_still_to_stop_is_written_down_as_over() -> None:
+    driven = Driven(worker("w1"))
+    driven.start()
+    driven.send(Cancel(job_id="j1"))
+    entry = driven.registry["j1"]
+    assert (entry.over, entry.attempt, entry.frame.body) == (True, 0, {})
+    driven.clear()
+    driven.tick(LOOSE_S + 0.1, worker("w1"))
+    assert driven.effects == [Release("j1", 0)], "should its worker not have done it"
+    assert not driven.registry
+
+
+def test_its_worker_says_when_it_has_stopped() -> None:
+    driven = Driven(worker("w1"))
+    driven.start()
+    driven.send(Cancel(job_id="j1"))
+    driven.clear()
+    driven.events(chunk(1, "a", tokens=(5,)))
+    assert driven.registry
+    driven.events(failed(2, code="cancelled"))
+    assert not driven.registry
+    driven.tick(LOOSE_S + 0.1, worker("w1"))
+    assert not driven.effects
+
+
+def test_when_the_worker_of_such_a_job_is_gone_its_slot_is_freed_at_once() -> None:
+    driven = Driven(worker("w1"))
+    driven.start()
+    driven.send(Cancel(job_id="j1"))
+    driven.clear()
+    driven.do(driven.session.fleet_news(Gone("w1"), driven.now))
+    assert driven.effects == [Release("j1", 0)]
+    assert not driven.registry
+    driven.tick(LOOSE_S + 0.1)
+    assert driven.effects.count(Release("j1", 0)) == 1
+
+
+def test_while_redis_is_away_it_waits() -> None:
+    driven = Driven(worker("w1"))
+    driven.start()
+    driven.send(Cancel(job_id="j1"))
+    driven.session.redis_lost(driven.now)
+    driven.clear()
+    driven.tick(LOOSE_S + 1, silent=True)
+    assert not driven.effects
+    driven.do(driven.session.redis_back(driven.now, data_lost=False))
+    driven.tick(0.1)
+    assert driven.effects == [Release("j1", 0)]
+
+
+def test_a_deadline_that_ends_a_running_job_leaves_it_loose_too_but_not_its_own_end() -> None:
+    driven = Driven(worker("w1"))
+    driven.start("j1", deadline=WALL + driven.now + 2)
+    driven.start("j2")
+    driven.tick(2.1, worker("w1"))
+    driven.events(failed(1, "j2"))
+    assert [entry.over for entry in driven.registry.values()] == [True]
+
+
+@pytest.mark.parametrize("holder", ["w1", ""])
+def test_a_successor_stops_what_is_over_and_frees_its_slot(holder: str) -> None:
+    succession = running()
+    succession.old.send(Cancel(job_id="j1"))
+    new = succession.successor(worker(), holders={"j1": holder})
+    told = [CancelOnWorker("w1", "j1", 0)] if holder else []
+    assert [one for one in new.effects if not isinstance(one, Heal)] == [*told, Release("j1", 0)]
+    assert not new.registry
+    assert not new.session.open_jobs
+    new.link()
+    assert not acquires(new)
 
 
 def test_what_was_refused_is_not_written_down() -> None:

@@ -151,6 +151,23 @@ async def left_at(cluster: Cluster, moment: Moment, runs: int, *, failover: bool
     assert starts(cluster) - began == runs, f"{moment.__name__}: it ran after nobody wanted it"
 
 
+async def test_a_worker_and_its_bridge_that_die_before_a_cancel_is_done(tmp_path: Path) -> None:
+    """The worker never hears of it, and the bridge cannot see that it is gone: its successor frees what it held."""
+    async with a_cluster(tmp_path, workers=2, slots=2, **PACED) as cluster:
+        async with asking(cluster, WISH, before=LONG_PROMPT) as (reading, _):
+            victim = await mid_stream(cluster, reading)
+            victim.signal(signal.SIGSTOP)
+        owner = cluster.owner()
+        await eventually(lambda: owner.says("job.ended"))
+        await asyncio.sleep(0.3)  # until it is written down
+        assert job_of(cluster)
+        for part in (owner, victim):
+            part.kill()
+        for part in (owner, victim):
+            part.start()
+        await settled(cluster)
+
+
 def starts(cluster: Cluster) -> int:
     return sum(part.says("job.started") for part in cluster.workers)
 
