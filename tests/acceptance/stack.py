@@ -76,6 +76,11 @@ class Stack:
         argv = [sys.executable, "-m", "ops.cli", *args]
         return subprocess.run(argv, env=self.env(), capture_output=True, text=True, timeout=60, check=False)
 
+    def cli_started(self, *args: str) -> subprocess.Popen[str]:
+        """Like `cli`, under way; what it says is in pipes."""
+        argv = [sys.executable, "-m", "ops.cli", *args]
+        return subprocess.Popen(argv, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "-m", "ops.cli", "up", "--port", str(self.port), *self.args]

@@ -125,11 +125,18 @@ def test_ollama_installs_and_uninstalls(site: Site) -> None:
 
 
 def test_the_command_installs_into_ollama_with_progress_and_removes(site: Site) -> None:
-    layers = {"sha256:" + "b" * 64: 1_000_000, "sha256:" + "c" * 64: 500}  # for longer than one look at the progress
+    layers = {"sha256:" + "b" * 64: 10_000, "sha256:" + "c" * 64: 500}
     site.ollama.library["typed:1b"] = layers
-    done = site.stack.cli("models", "install", "typed:1b", "--backend", "ollama", "--all", "--wait")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^typed:1b on wrk-\w+: (pulling|downloading)", done.stderr, re.MULTILINE), done.stderr
+    site.ollama.faults.hang_after = sum(site.ollama.pulled.values()) + 5_000
+    with site.stack.cli_started("models", "install", "typed:1b", "--backend", "ollama", "--all", "--wait") as install:
+        try:
+            progress = r"typed:1b on wrk-\w+: (pulling|downloading)"
+            assert any(re.match(progress, line) for line in install.stderr or ()), "it says how far it is"
+            site.ollama.faults.hang_after = None
+            assert install.wait(30) == 0
+        finally:
+            site.ollama.faults.hang_after = None
+            install.kill()
     assert site.ollama.pulled.items() >= layers.items(), "all of it came"
     assert eventually(lambda: "typed:1b" in site.ids("chat"), 10)
     reply = site.openai.chat.completions.create(model="typed:1b", messages=[{"role": "user", "content": "hello"}])

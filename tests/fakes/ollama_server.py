@@ -299,6 +299,9 @@ class OllamaServer:
             )
         return StreamingResponse(self._pulling(name), media_type=NDJSON)
 
+    def _pull_hangs(self) -> bool:
+        return self.faults.hang_after is not None and sum(self.pulled.values()) >= self.faults.hang_after
+
     async def _pulling(self, name: str) -> AsyncIterator[bytes]:
         ended = False
         dies = self.faults.pull_dies.pop(0) if self.faults.pull_dies else None
@@ -311,8 +314,8 @@ class OllamaServer:
                     await asyncio.sleep(0)
                     if dies is not None and sum(self.pulled.values()) >= dies:
                         raise ConnectionError("the connection was lost")
-                    if self.faults.hang_after is not None and sum(self.pulled.values()) >= self.faults.hang_after:
-                        await asyncio.sleep(60)
+                    while self._pull_hangs():  # noqa: ASYNC110  # until a test's thread, which has no loop, lets go
+                        await asyncio.sleep(0.02)
                     self.pulled[digest] = min(total, self.pulled.get(digest, 0) + 100)
                     yield _line(head | {"completed": self.pulled[digest]})
             yield _line({"status": "verifying sha256 digest"})
