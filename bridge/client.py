@@ -11,13 +11,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidURI, WebSocketException
 
 from bridge.backoff import Backoff, Fatal, verdict
+from bridge.lease import LeaseLostError
 from bridge.protocol import MAX_FRAME_BYTES, PATH, ApiFrame, Challenge, Hello, Welcome, decode_api, encode
 from tasks.cancelling import ended
 from tasks.errors import BadRequestError, ConfigError, PendraError
@@ -45,14 +46,29 @@ class Events(Protocol):
     def unlinked(self) -> None: ...
 
 
+async def _certain() -> None:
+    """Nobody else speaks for us."""
+
+
 class Link:
-    """One link at a time. `send` is for the time between `welcomed` and `unlinked`; later frames are dropped."""
+    """One link at a time. `send` is for the time between `welcomed` and `unlinked`; later frames are dropped.
+
+    `confirm` is awaited before the API hears who we are. It raises LeaseLostError when somebody else is that by now:
+    a process that slept must not push its successor off.
+    """
 
     def __init__(
-        self, base_url: str, hello: Callable[[Challenge], Hello], events: Events, *, backoff: Backoff | None = None
+        self,
+        base_url: str,
+        hello: Callable[[Challenge], Hello],
+        events: Events,
+        *,
+        confirm: Callable[[], Awaitable[None]] = _certain,
+        backoff: Backoff | None = None,
     ) -> None:
         self._url = base_url.rstrip("/") + PATH
         self._hello = hello
+        self._confirm = confirm
         self._events = events
         self._backoff = backoff or Backoff()
         self._socket: ClientConnection | None = None
@@ -91,7 +107,7 @@ class Link:
             await self._written.wait()
 
     async def run(self) -> Fatal:
-        """Dial, serve, dial again; returns when that is of no use any more. Cancel to stop."""
+        """Dial, serve, dial again; returns when that is of no use any more. Cancel to stop. Raises LeaseLostError."""
         while True:
             began = time.monotonic()
             failure, reason = await self._once()
@@ -116,6 +132,8 @@ class Link:
             return (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd else (NO_CLOSE_FRAME, "")
         except (InvalidURI, InvalidProxy) as exc:
             return ConfigError(f"APP_SERVER_WS_URL or the proxy setting cannot be used: {exc}"), ""
+        except LeaseLostError:
+            raise
         except (OSError, TimeoutError, WebSocketException, PendraError) as exc:
             return exc, ""
         return NO_CLOSE_FRAME, ""
@@ -135,6 +153,7 @@ class Link:
         challenge = decode_api(await socket.recv())
         if not isinstance(challenge, Challenge):
             raise _unexpected("challenge", challenge)
+        await self._confirm()
         await socket.send(encode(self._hello(challenge)))
         welcome = decode_api(await socket.recv())
         if not isinstance(welcome, Welcome):

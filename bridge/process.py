@@ -81,7 +81,7 @@ class Bridge:
         self.dispatcher = Dispatcher(self._client, app, sealer, self.reports, self._registry, scripts)
         self.relay = Relay(self._client, self.bridge_id, self.reports)
         self.installs = InstallWatch(self._client, self.reports)
-        self.link = Link(settings.app_server_ws_url, self._hello, self)
+        self.link = Link(settings.app_server_ws_url, self._hello, self, confirm=self.lease.confirm)
         self.parcels = Parcels(ReplyReader(self._client, Opener(*fleet_keys)), self)
 
     async def run(self, stop: asyncio.Event) -> Fatal | None:

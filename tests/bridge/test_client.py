@@ -13,6 +13,7 @@ from bridge import client
 from bridge.backoff import Backoff, Fatal
 from bridge.client import Link
 from bridge.identity import Identity, generate_nonce, generate_seed, sign_hello
+from bridge.lease import LeaseLostError
 from bridge.protocol import ApiFrame, Cancel, Challenge, CloseCode, Hello, JobMark, Welcome, encode
 
 ME = Identity.from_base64(generate_seed())
@@ -166,3 +167,20 @@ async def test_an_api_that_does_not_read_loses_the_link(monkeypatch: pytest.Monk
         await told.until(lambda: told.downs == 1)
         await told.until(lambda: told.ups == 2)
         await link.flushed()
+
+
+async def test_who_has_a_successor_says_nothing() -> None:
+    said: list[str | bytes] = []
+
+    async def handler(socket: ServerConnection) -> None:
+        await socket.send(encode(Challenge(nonce=generate_nonce(), time=0.0)))
+        said.extend([message async for message in socket])
+
+    async def confirm() -> None:
+        raise LeaseLostError("another process took over")
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        with pytest.raises(LeaseLostError):
+            await asyncio.wait_for(Link(f"ws://127.0.0.1:{port}", hello, Told(), confirm=confirm).run(), 10)
+    assert not said

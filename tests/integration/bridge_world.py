@@ -25,11 +25,12 @@ from tasks.events import pack
 from tasks.scripts import Claim, WorkerScripts
 from tasks.sealing import FleetKey, Opener, Sealer, payload_aad
 from tasks.settings import Settings, load_settings
+from tests.fakes.waiting import PATIENCE_S
 
 MODEL = "m"
 
 
-async def eventually(look: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+async def eventually(look: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
     """The first truthy value of `look`. Raises AssertionError when time runs out."""
     deadline = time.monotonic() + timeout_s
     while not (value := look()):
@@ -45,6 +46,7 @@ class FakeApi:
     def __init__(self, *known: str) -> None:
         self.known = set(known)
         self.frames: list[dict[str, Any]] = []
+        self.challenges = 0
         self.connections = 0
         self.waiting: set[str] = set()
         self.socket: ServerConnection | None = None
@@ -66,6 +68,7 @@ class FakeApi:
 
     async def _serve(self, socket: ServerConnection) -> None:
         nonce = generate_nonce()
+        self.challenges += 1
         await socket.send(encode(Challenge(nonce=nonce, time=time.time())))
         hello = decode_bridge(await socket.recv())
         assert isinstance(hello, Hello)
@@ -156,7 +159,7 @@ class FakeWorker:
     def stop(self) -> None:
         self.running = False
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE_S)
 
     async def hold(self) -> None:
         """Pop nothing more; returns when that is certain. `claiming = True` ends it."""
