@@ -1,4 +1,4 @@
-"""A bridge that slept past its lease while its link was down: it wakes up and dials before it asks for anything else."""
+"""A bridge that slept past its lease while its link was down wakes up and dials before it asks for anything else."""
 
 from __future__ import annotations
 
