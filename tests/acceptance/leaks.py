@@ -171,7 +171,7 @@ def ask_through_flower(client: httpx.Client, queue: str, word: str) -> None:
     reply = client.post("/api/task/async-apply/tasks.uninstall_model", json=body)
     assert reply.status_code == 200, reply.text
     name = reply.json()["task-id"]
-    assert eventually(lambda: client.get(f"/api/task/info/{name}").status_code == 200, 15)
+    assert eventually(lambda: client.get(f"/api/task/info/{name}").status_code == 200)
 
 
 def is_redis_back(url: str) -> bool:

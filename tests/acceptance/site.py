@@ -97,7 +97,7 @@ class Site:
     def another(self, product: str, app: Any, model: str) -> Iterator[None]:
         """While the block runs, another server stands in for the product's, at its place, with this model."""
         with self.servers[product].replaced_by(app):
-            assert eventually(lambda: model in self.ids(), 20), self.backends()
+            assert eventually(lambda: model in self.ids()), self.backends()
             yield
 
     def managed(self, what: str, model: str, **more: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import httpx
 
 from ops.node_state import live_workers
 from tasks.redis_client import connect
+from tests.fakes.waiting import PATIENCE_S
 
 START_TIMEOUT_S = 120.0
 MODEL = "smollm2:135m"
@@ -32,7 +33,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(look: Callable[[], T], timeout: float = 10.0, every: float = 0.05) -> T:
+def eventually(look: Callable[[], T], timeout: float = PATIENCE_S, every: float = 0.05) -> T:
     """The first truthy result of `look`; the last result when time runs out."""
     deadline = time.monotonic() + timeout
     while not (found := look()) and time.monotonic() < deadline:

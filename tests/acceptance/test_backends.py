@@ -154,10 +154,10 @@ def test_an_upstream_error_is_ours_with_backend_and_status(site: Site) -> None:
 
 def test_models_appear_and_vanish(site: Site) -> None:
     site.ollama.models.append(Model("new:1b"))
-    assert eventually(lambda: "new:1b" in site.ids(), 10)
+    assert eventually(lambda: "new:1b" in site.ids())
     assert site.chat("new:1b").status_code == 200
     site.ollama.models.pop()
-    assert eventually(lambda: "new:1b" not in site.ids(), 10)
+    assert eventually(lambda: "new:1b" not in site.ids())
     assert site.chat("new:1b").status_code == 404
 
 
@@ -178,7 +178,7 @@ def test_a_server_that_ends_is_withdrawn_and_what_others_have_stays(site: Site) 
     before = site.ids()
     site.servers["ollama"].stop()
     try:
-        assert eventually(lambda: THINKER.name not in site.ids(), 10), site.ids()
+        assert eventually(lambda: THINKER.name not in site.ids()), site.ids()
         assert {row["id"]: row["backend"] for row in site.models()}[CHAT.name] == "vllm"
         assert "vLLM" in site.chat(CHAT.name).text
         assert site.chat(THINKER.name).status_code == 404
@@ -187,7 +187,7 @@ def test_a_server_that_ends_is_withdrawn_and_what_others_have_stays(site: Site) 
         assert "refused" in row["why"]
     finally:
         site.servers["ollama"].start()
-    assert eventually(lambda: site.ids() == before, 10), site.ids()
+    assert eventually(lambda: site.ids() == before), site.ids()
 
 
 @pytest.mark.parametrize("stream", [False, True])

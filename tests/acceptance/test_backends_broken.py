@@ -34,7 +34,7 @@ def whole(site: Site) -> Iterator[None]:
     site.ollama.faults.start_s, site.ollama.faults.hang_after = 0.0, None
     back = eventually(lambda: site.chat(THINKER.name).status_code == 200, 30)
     assert back, "the proxy worker was not started anew"
-    assert eventually(lambda: not site.stack.slots_busy(), 20)
+    assert eventually(lambda: not site.stack.slots_busy())
 
 
 def requests(site: Site) -> int:
@@ -54,7 +54,7 @@ def under_way(site: Site, ask: str) -> Iterator[Future[httpx.Response]]:
     before, site.ollama.faults.start_s = requests(site), LONG_S
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(site.api.post, path, json=body)
-        assert eventually(lambda: requests(site) > before or asked.done(), 10)
+        assert eventually(lambda: requests(site) > before or asked.done())
         assert not asked.done()
         yield asked
 
@@ -108,7 +108,7 @@ def test_a_client_that_leaves_between_two_attempts_is_asked_for_nowhere(site: Si
     path, body = ASKS["whole"]
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(site.api.post, path, json=body, timeout=2.0)
-        assert eventually(lambda: requests(site) > before, 10)
+        assert eventually(lambda: requests(site) > before)
         kill_proxy(site)
         with pytest.raises(httpx.ReadTimeout):
             asked.result(10)

@@ -54,7 +54,7 @@ def bert(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     write_tiny_bert(path)
     made = site.managed("installs", BERT, source=path.as_uri(), purpose="embedding", backend="pendra")
     assert made["state"] == "done", made
-    assert eventually(lambda: BERT in site.ids("embedding"), 20)
+    assert eventually(lambda: BERT in site.ids("embedding"))
     yield path
     site.managed("uninstalls", BERT, backend="pendra")
 
@@ -105,7 +105,7 @@ def test_every_yes_works(site: Site, backend: str, what: str) -> None:
 @pytest.mark.parametrize(("backend", "what"), DASHES)
 def test_every_dash_is_refused_with_its_reason(site: Site, backend: str, what: str) -> None:
     model = DASHES[backend, what]
-    assert backend == "pendra" or eventually(lambda: site.found(backend, model), 20)
+    assert backend == "pendra" or eventually(lambda: site.found(backend, model))
     reply = ask(site, what, model)
     assert reply.status_code == 400, reply.text
     able = {"image": PAINTER.name, "transcribe": WHISPER, "chat": THINKER.name, "embed": EMBEDDER.name}
@@ -118,10 +118,10 @@ def test_every_dash_is_refused_with_its_reason(site: Site, backend: str, what: s
 def test_ollama_installs_and_uninstalls(site: Site) -> None:
     site.ollama.library["pulled:1b"] = {"sha256:" + "a" * 64: 1000}
     assert site.managed("installs", "pulled:1b", backend="ollama")["state"] == "done"
-    assert eventually(lambda: "pulled:1b" in site.ids(), 10)
+    assert eventually(lambda: "pulled:1b" in site.ids())
     assert site.chat("pulled:1b").status_code == 200
     assert site.managed("uninstalls", "pulled:1b", backend="ollama")["state"] == "done"
-    assert eventually(lambda: "pulled:1b" not in site.ids(), 10)
+    assert eventually(lambda: "pulled:1b" not in site.ids())
 
 
 def test_the_command_installs_into_ollama_with_progress_and_removes(site: Site) -> None:
@@ -138,12 +138,12 @@ def test_the_command_installs_into_ollama_with_progress_and_removes(site: Site) 
             site.ollama.faults.hang_after = None
             install.kill()
     assert site.ollama.pulled.items() >= layers.items(), "all of it came"
-    assert eventually(lambda: "typed:1b" in site.ids("chat"), 10)
+    assert eventually(lambda: "typed:1b" in site.ids("chat"))
     reply = site.openai.chat.completions.create(model="typed:1b", messages=[{"role": "user", "content": "hello"}])
     assert reply.choices[0].message.content == "Hello Ollama"
     gone = site.stack.cli("models", "uninstall", "typed:1b", "--backend", "ollama", "--all")
     assert gone.returncode == 0, gone.stderr
-    assert eventually(lambda: "typed:1b" not in site.ids(), 10)
+    assert eventually(lambda: "typed:1b" not in site.ids())
     assert site.chat("typed:1b").status_code == 404
 
 
@@ -159,9 +159,9 @@ def test_lm_studio_installs_and_sends_to_its_app_to_uninstall(site: Site) -> Non
 def test_speaches_installs_and_uninstalls(site: Site) -> None:
     small = "Systran/faster-whisper-small"
     assert site.managed("installs", small, backend="speaches")["state"] == "done"
-    assert eventually(lambda: small in site.ids("transcription"), 10)
+    assert eventually(lambda: small in site.ids("transcription"))
     assert site.managed("uninstalls", small, backend="speaches")["state"] == "done"
-    assert eventually(lambda: small not in site.ids(), 10)
+    assert eventually(lambda: small not in site.ids())
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_nothing_is_left_behind(models_dir: Path, tmp_path: Path, how: signal.Si
     assert len(children) >= 4
     stack.process.send_signal(how)
     code = stack.process.wait(60)
-    gone = eventually(lambda: not [c for c in children if c.is_running() and c.status() != "zombie"], 15)
+    gone = eventually(lambda: not [c for c in children if c.is_running() and c.status() != "zombie"])
     assert gone, [c.cmdline() for c in children if c.is_running()]
     if how is not signal.SIGKILL:
         assert code in {0, 130, 143}

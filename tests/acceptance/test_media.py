@@ -31,7 +31,7 @@ def test_a_file_of_25_mb_is_transcribed_and_nothing_of_it_stays(site: Site) -> N
     form = site.speaches.forms.pop()
     assert form["file"][2] == AUDIO
     assert form["language"] == "de"
-    assert eventually(lambda: not left_in_redis(site), 5), left_in_redis(site)
+    assert eventually(lambda: not left_in_redis(site)), left_in_redis(site)
 
 
 @pytest.mark.parametrize(("response_format", "said"), [("text", TEXT), ("srt", SRT), ("vtt", VTT)])
@@ -104,9 +104,9 @@ def test_a_large_chat_passes_a_vision_model_its_picture(site: Site) -> None:
 def test_speaches_installs_and_uninstalls(site: Site) -> None:
     model = "Systran/faster-whisper-small"
     assert site.managed("installs", model, backend="speaches")["state"] == "done"
-    assert eventually(lambda: model in site.ids("transcription"), 10)
+    assert eventually(lambda: model in site.ids("transcription"))
     assert site.managed("uninstalls", model, backend="speaches")["state"] == "done"
-    assert eventually(lambda: model not in site.ids(), 10)
+    assert eventually(lambda: model not in site.ids())
 
 
 def test_an_upstreams_refusal_of_a_file_is_the_clients(site: Site) -> None:

@@ -64,7 +64,7 @@ def test_a_fresh_machine_installs_answers_and_uninstalls(fresh: Stack, client: h
     assert (missing.status_code, missing.json()["code"]) == (404, "model_not_installed")
     done = fresh.cli("models", "install", MODEL)
     assert done.returncode == 0, done.stderr
-    assert eventually(lambda: served(client) == [MODEL], 10, 0.02)
+    assert eventually(lambda: served(client) == [MODEL], every=0.02)
     answer = chat(client)
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"]
@@ -78,7 +78,7 @@ def test_a_fresh_machine_installs_answers_and_uninstalls(fresh: Stack, client: h
         assert "in use by 1 job" in refused.stderr
         assert (fresh.models_dir / "SmolLM2-135M-Instruct.Q4_1.gguf").exists()
         forced = uninstall(fresh, "--force")
-        assert eventually(lambda: served(client) == [], 20)  # no new jobs, but this one goes on
+        assert eventually(lambda: served(client) == [])  # no new jobs, but this one goes on
         for _ in range(20):
             assert "error" not in next(lines)
         assert forced.poll() is None
@@ -87,7 +87,7 @@ def test_a_fresh_machine_installs_answers_and_uninstalls(fresh: Stack, client: h
     assert "SmolLM2-135M-Instruct.Q4_1.gguf" in out
     assert not list(fresh.models_dir.glob("*.gguf*"))
     assert chat(client).json()["code"] == "model_not_installed"
-    assert eventually(lambda: rss(fresh) < with_model - 60 * MB, 10), (with_model / MB, rss(fresh) / MB)
+    assert eventually(lambda: rss(fresh) < with_model - 60 * MB), (with_model / MB, rss(fresh) / MB)
     assert [one["pid"] for one in fresh.processes("worker")] == pids
 
 
@@ -102,11 +102,11 @@ def test_the_same_over_http(fresh: Stack, client: httpx.Client) -> None:
     assert stages[0] == "waiting"
     assert stages[-1] == "done", client.get(path).json()
     assert {"downloading", "verifying"} & set(stages)
-    assert eventually(lambda: served(client) == [MODEL], 10, 0.02)
+    assert eventually(lambda: served(client) == [MODEL], every=0.02)
     assert chat(client).status_code == 200
     (gone,) = client.post("/api/v1/uninstalls", json={"model": MODEL, "force": True}).json()["data"]
-    assert eventually(lambda: client.get(f"/api/v1/installs/{gone['id']}").json()["state"] == "done", 20)
-    assert eventually(lambda: served(client) == [], 10)
+    assert eventually(lambda: client.get(f"/api/v1/installs/{gone['id']}").json()["state"] == "done")
+    assert eventually(lambda: served(client) == [])
 
 
 @contextlib.contextmanager

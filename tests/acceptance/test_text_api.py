@@ -98,6 +98,24 @@ def test_forced_calls_validate(openai_client: openai.OpenAI, choice: Any) -> Non
     jsonschema.validate(json.loads(streamed.function.arguments), WEATHER["function"]["parameters"])
 
 
+@pytest.mark.parametrize("mode", ["required", "auto"])
+def test_only_the_allowed_tools_are_called(openai_client: openai.OpenAI, mode: str) -> None:
+    ask: list[Any] = [{"role": "user", "content": "What time is it in Rome?"}]
+    time: Any = {
+        "type": "function",
+        "function": {"name": "get_time", "parameters": WEATHER["function"]["parameters"]},
+    }
+    choice: Any = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [NAMED]}}
+    asked: dict[str, Any] = {"model": MODEL, "messages": ask, "tools": [time, WEATHER], **FIXED}
+    reply = openai_client.chat.completions.create(**asked, tool_choice=choice, parallel_tool_calls=False)
+    called = [call.function.name for call in reply.choices[0].message.tool_calls or () if call.type == "function"]
+    assert called == ["get_weather"] if mode == "required" else set(called) <= {"get_weather"}
+    choice["allowed_tools"]["tools"] = [NAMED, {"type": "function", "function": {"name": "get_rain"}}]
+    with pytest.raises(openai.BadRequestError, match="not in tools") as caught:
+        openai_client.chat.completions.create(**asked, tool_choice=choice)
+    assert caught.value.param == "tool_choice.allowed_tools.tools[1]"
+
+
 def test_a_bad_schema_is_a_400_with_its_pointer(openai_client: openai.OpenAI) -> None:
     bad: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {"a": {"type": "no"}}}}}
     with pytest.raises(openai.BadRequestError, match="/properties/a") as caught:

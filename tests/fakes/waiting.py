@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE_S = 30.0  # costs nothing where all is well, and a busy machine takes its time
 
 
-def until(probe: Callable[[], T], timeout_s: float = 5.0, every_s: float = 0.005) -> T:
+def until(probe: Callable[[], T], timeout_s: float = PATIENCE_S, every_s: float = 0.005) -> T:
     """The first truthy value of `probe`. Raises AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:

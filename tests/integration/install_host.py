@@ -12,7 +12,7 @@ from typing import Any, Self
 from tasks.celery_app import make_app
 from tasks.celery_config import INSTALL
 from tasks.keys import install_queue
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.worker.store.models import SHA256, FileServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,12 +54,12 @@ class Host:
         with (self.home / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(argv, cwd=ROOT, env=self.env, stdout=log, stderr=log)
         self._lives += 1
-        until(lambda: self.log().count("agent.started") == self._lives, 20, 0.05)
+        until(lambda: self.log().count("agent.started") == self._lives, every_s=0.05)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         assert self.process
         self.process.send_signal(signum)
-        return self.process.wait(15)
+        return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
         if self.process and self.process.poll() is None:
@@ -81,7 +81,7 @@ class Host:
             meta["status"] == "PROGRESS" and meta["result"]["stage"] == "downloading" and meta["result"]["done"] > 0
         )
 
-    def done(self, task_id: str, timeout_s: float = 20) -> dict[str, Any]:
+    def done(self, task_id: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         until(lambda: self.meta(task_id)["status"] in {"SUCCESS", "FAILURE", "REVOKED"}, timeout_s, 0.05)
         return self.meta(task_id)
 

@@ -18,6 +18,7 @@ from bridge.identity import generate_seed
 from tasks.sealing import FleetKey
 from tests.bridge.builders import job
 from tests.fakes.redis_server import RedisServer
+from tests.fakes.waiting import PATIENCE_S
 from tests.integration.bridge_world import FakeApi, World, a_world, eventually
 
 pytestmark = pytest.mark.integration
@@ -116,7 +117,7 @@ async def test_a_redis_that_restarts_loses_no_job(tmp_path: Path) -> None:
             worker.chunk(2, "b", "runs")
             worker.finish(3, "runs")
             for name in ("queued", "meanwhile"):
-                await eventually(lambda name=name: name in worker.jobs, 15)  # type: ignore[misc]
+                await eventually(lambda name=name: name in worker.jobs)  # type: ignore[misc]
                 again = worker.jobs[name]
                 worker.chunk(again.first_seq + 1, name, name)
                 worker.finish(again.first_seq + 2, name)
@@ -131,7 +132,7 @@ async def test_a_refused_key_is_fatal_with_words(world: World) -> None:
     world.api.known.clear()
     assert world.api.socket is not None
     world.api.socket.transport.abort()
-    ended = await asyncio.wait_for(asyncio.shield(world.running), 10)
+    ended = await asyncio.wait_for(asyncio.shield(world.running), PATIENCE_S)
     assert isinstance(ended, Fatal)
     assert "GPU_WORKER_PRIVATE_KEY" in ended.words
 
@@ -156,7 +157,7 @@ async def ran(env: dict[str, str]) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bridge.main", env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    _, stderr = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode is not None
     return process.returncode, stderr.decode()
 
@@ -184,10 +185,10 @@ async def test_sigterm_ends_the_process_cleanly_without_any_api(redis_url: str, 
     )
     assert process.stderr is not None
     log = b""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_S
     while b"link.retry" not in log and time.monotonic() < deadline:
-        log += await asyncio.wait_for(process.stderr.readline(), 15)
+        log += await asyncio.wait_for(process.stderr.readline(), PATIENCE_S)
     process.send_signal(signal.SIGTERM)
-    rest = await asyncio.wait_for(process.stderr.read(), 15)
+    rest = await asyncio.wait_for(process.stderr.read(), PATIENCE_S)
     assert await process.wait() == 0
     assert b"Traceback" not in log + rest

@@ -16,6 +16,7 @@ from tasks import keys
 from tasks.contract import Resume
 from tasks.scripts import Claim
 from tests.bridge.builders import job
+from tests.fakes.waiting import PATIENCE_S
 from tests.integration.bridge_world import MODEL, World, a_world, eventually
 
 pytestmark = pytest.mark.integration
@@ -188,7 +189,7 @@ async def test_a_term_signal_lets_jobs_finish(world: World) -> None:
     assert (await eventually(lambda: world.api.of("error", "late")))[0]["code"] == "draining"
     worker.chunk(1, "a")
     worker.finish(2)
-    assert await asyncio.wait_for(world.running, 5) is None
+    assert await asyncio.wait_for(world.running, PATIENCE_S) is None
     assert world.api.of("result", "j1")
 
 
@@ -197,7 +198,7 @@ async def test_the_grace_ends_what_does_not_finish(world: World) -> None:
     await world.api.send(job())
     await world.claimed(worker)
     world.stop.set()
-    await asyncio.wait_for(world.running, 10)
+    await asyncio.wait_for(world.running, PATIENCE_S)
     errors: list[dict[str, Any]] = await eventually(lambda: world.api.of("error", "j1"))
     assert errors[0]["code"] == "draining"
     await eventually(lambda: worker.cancels)

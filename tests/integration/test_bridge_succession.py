@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,6 +18,7 @@ from tasks.redis_client import connect_async
 from tasks.scripts import BridgeScripts, Placement
 from tasks.sealing import FleetKey, Opener, Sealer, payload_aad
 from tests.bridge.builders import job
+from tests.fakes.waiting import PATIENCE_S
 from tests.integration.bridge_world import eventually
 
 pytestmark = pytest.mark.integration
@@ -47,37 +47,36 @@ async def kept(lease: Lease) -> AsyncIterator[asyncio.Task[None]]:
 async def test_a_second_bridge_waits_until_the_first_ones_lease_has_lapsed(client: aredis.Redis) -> None:
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first):
-        await asyncio.wait_for(first.held.wait(), 20)
+        await asyncio.wait_for(first.held.wait(), PATIENCE_S)
         async with kept(second):
-            await asyncio.wait_for(second.answered.wait(), 5)
+            await asyncio.wait_for(second.answered.wait(), PATIENCE_S)
             assert not second.held.is_set()
-    died = time.monotonic()
     async with kept(second):
-        await asyncio.wait_for(second.held.wait(), keys.BRIDGE_LEASE_S + 2)
-        assert time.monotonic() - died < keys.BRIDGE_LEASE_S + 1
+        await asyncio.wait_for(second.held.wait(), PATIENCE_S)
         async with kept(first) as zombie:
             with pytest.raises(LeaseLostError):
-                await asyncio.wait_for(asyncio.shield(zombie), 5)
+                await asyncio.wait_for(asyncio.shield(zombie), PATIENCE_S)
 
 
 async def test_a_lease_given_back_is_free_at_once(client: aredis.Redis) -> None:
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first):
-        await asyncio.wait_for(first.held.wait(), 20)
+        await asyncio.wait_for(first.held.wait(), PATIENCE_S)
     await second.give_back()
     assert await client.exists(keys.bridge_lease("b")), "only its holder can give it back"
     await first.give_back()
+    assert not await client.exists(keys.bridge_lease("b"))
     async with kept(second):
-        await asyncio.wait_for(second.held.wait(), 0.5)
+        await asyncio.wait_for(second.held.wait(), PATIENCE_S)
 
 
 async def test_a_redis_that_lost_its_data_leaves_the_lease_with_its_holder(client: aredis.Redis) -> None:
     """The one that waits asks four times as often, and would find it free."""
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first) as owner:
-        await asyncio.wait_for(first.held.wait(), 20)
+        await asyncio.wait_for(first.held.wait(), PATIENCE_S)
         async with kept(second):
-            await asyncio.wait_for(second.answered.wait(), 5)
+            await asyncio.wait_for(second.answered.wait(), PATIENCE_S)
             await client.flushall()
             await eventually(lambda: second._epoch == 1 and second._patient_until)
             assert not second.held.is_set()
@@ -87,7 +86,7 @@ async def test_a_redis_that_lost_its_data_leaves_the_lease_with_its_holder(clien
 async def test_a_full_redis_takes_the_lease_from_nobody(client: aredis.Redis) -> None:
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first):
-        await asyncio.wait_for(first.held.wait(), 20)
+        await asyncio.wait_for(first.held.wait(), PATIENCE_S)
         async with kept(second):
             await client.config_set("maxmemory", "1mb")
             try:
@@ -104,7 +103,7 @@ async def test_a_process_that_lost_its_lease_touches_no_job(client: aredis.Redis
     made = Job(job_id="j", model="m", body={}, created=0, bridge_id="b")
     placement = Placement("j", 0, payload(made), "b", None, (("w1", 2),))
     async with kept(owner):
-        await asyncio.wait_for(owner.held.wait(), 20)
+        await asyncio.wait_for(owner.held.wait(), PATIENCE_S)
         assert await zombie.scripts.acquire(placement) is None
         assert await owner.scripts.acquire(placement) == "w1"
         assert not await zombie.scripts.release("j", 0)

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.stack import free_port
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.install_host import NODE, ROOT, Host
 from tests.worker.store.models import SHA256, FileServer, serving
 
@@ -46,12 +46,12 @@ def flower_process(host: Host, port: int) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
 def flower(host: Host, port: int, flower_process: subprocess.Popen[bytes]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=15, trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False) as client:
         until(lambda: flower_process.poll() is not None or alive(client), 30, 0.1)
         assert flower_process.poll() is None, (host.home / "flower.log").read_text()
         until(lambda: AGENT in workers(client), 30, 0.2)
@@ -90,8 +90,10 @@ def test_metrics_name_workers_and_tasks_and_count_them(flower: httpx.Client, hos
     with serving(FileServer()) as server:
         task_id = host.ask(model="tiny:1", source=server.url, sha256=SHA256)
         assert host.done(task_id)["status"] == "SUCCESS"
-    until(lambda: samples(flower).get(("flower_events_total", AGENT, "task-succeeded"), 0) >= 1, 20, 0.2)
-    until(lambda: samples(flower).get(("flower_worker_online", AGENT, "")) == 1, 20, 0.2)  # with its next heartbeat
+    until(lambda: samples(flower).get(("flower_events_total", AGENT, "task-succeeded"), 0) >= 1, every_s=0.2)
+    until(
+        lambda: samples(flower).get(("flower_worker_online", AGENT, "")) == 1, every_s=0.2
+    )  # with its next heartbeat
     assert ("flower_task_runtime_seconds_count", AGENT, "") in samples(flower)
     assert server.url not in flower.get("/metrics").text
     assert task_id not in flower.get("/metrics").text

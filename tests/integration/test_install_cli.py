@@ -12,7 +12,7 @@ import pytest
 from ops import cli
 from tasks.settings import Settings
 from tasks.settings_edit import env_of
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.install_host import NODE, Host
 from tests.worker.store.models import SHA256, FileServer, serving
 
@@ -79,9 +79,10 @@ def test_cancel_from_another_shell(host: Host, capsys: pytest.CaptureFixture[str
         argv = ["models", "install", *what, "--node", NODE, "--wait"]
         waiting = threading.Thread(target=lambda: codes.append(cli.run(argv)))
         waiting.start()
-        until(lambda: list(host.store.glob(".installs/*/tiny.gguf.part")), 20, 0.05)
+        until(lambda: list(host.store.glob(".installs/*/tiny.gguf.part")), every_s=0.05)
         assert cli.run(["models", "cancel", "tiny:1", "--discard"]) == 0
-        waiting.join(20)
+        waiting.join(PATIENCE_S)
+        assert not waiting.is_alive()
     said = capsys.readouterr()
     assert codes == [1]
     assert "1 running installs cancelled" in said.out

@@ -55,10 +55,10 @@ async def test_the_link_is_lost_meanwhile(world: World, host: Host) -> None:
         world.api.socket.transport.abort()
         await world.api.stop()
         server.pace_s = 0.0
-        await eventually((host.store / "tiny.gguf").exists, 20)
+        await eventually((host.store / "tiny.gguf").exists)
         heard = len(world.api.frames)
         await world.api.start()
-        await eventually(lambda: world.api.of("result", REQUEST), 20)
+        await eventually(lambda: world.api.of("result", REQUEST))
         assert installed_once(host, server)
     (result,) = world.api.of("result", REQUEST)
     assert '"tiny:1"' in result["data"]
@@ -75,7 +75,7 @@ async def test_the_bridge_is_restarted_meanwhile(world: World, host: Host) -> No
         seen = len(world.api.of("progress", REQUEST))
         await eventually(lambda: len(world.api.of("progress", REQUEST)) > seen)
         server.pace_s = 0.0
-        await eventually(lambda: world.api.of("result", REQUEST), 20)
+        await eventually(lambda: world.api.of("result", REQUEST))
         assert installed_once(host, server)
 
 
@@ -85,9 +85,9 @@ async def test_it_ends_while_no_bridge_is_there_and_is_asked_again(world: World,
         world.stop.set()
         await world.running
         server.pace_s = 0.0
-        await eventually((host.store / "tiny.gguf").exists, 20)
+        await eventually((host.store / "tiny.gguf").exists)
         await restart(world)
-        await eventually(lambda: world.api.of("result", REQUEST), 20)
+        await eventually(lambda: world.api.of("result", REQUEST))
         await world.api.send(Install(request_id=REQUEST, model="tiny:1", variant={"gguf_url": server.url}))
         await eventually(lambda: not world.bridge.session.install_tasks)
         assert installed_once(host, server)
@@ -99,7 +99,7 @@ async def restart(world: World) -> None:
     world.stop.set()
     await world.running
     world.begin()
-    await eventually(lambda: world.api.connections > before, 20)
+    await eventually(lambda: world.api.connections > before)
 
 
 async def _kept(world: World) -> bool:

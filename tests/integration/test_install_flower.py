@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.acceptance.stack import free_port
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.install_host import NODE, ROOT, Host, tiny
 from tests.worker.store.models import GGUF, SHA256, FileServer, serving
 from worker.store import journal
@@ -37,7 +37,7 @@ def flower(place: Host) -> Iterator[httpx.Client]:
     env = place.env | {"FLOWER_BASIC_AUTH": ":".join(LOGIN)}
     with (place.home / "flower.log").open("wb") as log:
         process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=log, stderr=log)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=LOGIN, timeout=15, trust_env=False)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=LOGIN, timeout=PATIENCE_S, trust_env=False)
     try:
         with client:
             until(lambda: process.poll() is not None or answers(client), 30, 0.1)
@@ -46,7 +46,7 @@ def flower(place: Host) -> Iterator[httpx.Client]:
             yield client
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(PATIENCE_S)
 
 
 def answers(client: httpx.Client) -> bool:
@@ -75,19 +75,19 @@ def info(flower: httpx.Client, task_id: str) -> dict[str, Any]:
 def test_asked_and_watched_over_flower(flower: httpx.Client, place: Host):
     with serving(FileServer(pace_s=0.1)) as server:
         task_id = ask(flower, **tiny(server))
-        until(lambda: result(flower, task_id)["state"] == "PROGRESS", 20, 0.05)
-        until(lambda: "256.1 kB" in str(info(flower, task_id).get("result")), 20, 0.05)
+        until(lambda: result(flower, task_id)["state"] == "PROGRESS", every_s=0.05)
+        until(lambda: "256.1 kB" in str(info(flower, task_id).get("result")), every_s=0.05)
         assert "downloading" in str(info(flower, task_id)["result"])
         assert info(flower, task_id)["state"] == "PROGRESS"
         server.pace_s = 0.0
-        until(lambda: result(flower, task_id)["state"] == "SUCCESS", 20, 0.05)
+        until(lambda: result(flower, task_id)["state"] == "SUCCESS", every_s=0.05)
     said = json.dumps(result(flower, task_id)["result"])
     assert "tiny:1" in said
     assert NODE in said
     assert (place.store / "tiny.gguf").read_bytes() == GGUF
     gone = {"kwargs": {"model": "tiny:1"}, "queue": f"install.{NODE}"}
     removal = flower.post("/api/task/async-apply/tasks.uninstall_model", json=gone).json()["task-id"]
-    until(lambda: result(flower, removal)["state"] == "SUCCESS", 20, 0.05)
+    until(lambda: result(flower, removal)["state"] == "SUCCESS", every_s=0.05)
     assert not (place.store / "tiny.gguf").exists()
 
 
@@ -95,18 +95,18 @@ def test_asked_and_watched_over_flower(flower: httpx.Client, place: Host):
 def test_cancelled_over_flower(flower: httpx.Client, place: Host, *, terminate: bool):
     with serving(FileServer(stalls=[100_000, 0, 0, 0, 0])) as server:
         task_id = ask(flower, **tiny(server))
-        until(lambda: place.downloading(task_id), 20, 0.05)
+        until(lambda: place.downloading(task_id), every_s=0.05)
         path = f"/api/task/revoke/{task_id}" + ("?terminate=true" if terminate else "")
         assert flower.post(path).status_code == 200
         assert "[cancelled]" in place.words(task_id)
-        until(lambda: info(flower, task_id).get("state") == "FAILURE", 20, 0.1)
+        until(lambda: info(flower, task_id).get("state") == "FAILURE", every_s=0.1)
     assert [kept.standing for _, kept in journal.unfinished(place.store)] == ["paused"]
     assert not (place.store / "tiny.gguf").exists()
 
 
 def test_what_fails_is_told_with_its_code(flower: httpx.Client, place: Host):
     task_id = ask(flower, model="no-such:1b")
-    until(lambda: result(flower, task_id)["state"] == "FAILURE", 20, 0.05)
+    until(lambda: result(flower, task_id)["state"] == "FAILURE", every_s=0.05)
     assert "[model_not_found]" in str(result(flower, task_id)["result"])
 
 
@@ -123,12 +123,12 @@ def test_celery_call(place: Host):
     revoke = [sys.executable, "-m", "celery", "-A", "tasks", "control", "revoke"]
     with serving(FileServer(stalls=[50_000, 0, 0, 0, 0])) as server:
         task_id = place.ask(model="slow:1", source=f"{server.base}/slow.gguf", sha256=SHA256)
-        until(lambda: place.downloading(task_id), 20, 0.05)
+        until(lambda: place.downloading(task_id), every_s=0.05)
         subprocess.run([*revoke, task_id], cwd=ROOT, env=env, capture_output=True, timeout=60, check=True)
         assert "[cancelled]" in place.words(task_id)
 
 
 def test_flower_is_not_open(flower: httpx.Client):
     body = {"kwargs": {"model": "x"}}
-    with httpx.Client(base_url=flower.base_url, trust_env=False, timeout=15) as stranger:
+    with httpx.Client(base_url=flower.base_url, trust_env=False, timeout=PATIENCE_S) as stranger:
         assert stranger.post("/api/task/async-apply/tasks.install_model", json=body).status_code == 401

@@ -14,7 +14,7 @@ import pytest
 from celery.events.state import State
 
 from tasks.celery_config import UNINSTALL
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.install_host import NODE, Host, tiny
 from tests.worker.store.models import GGUF, SHA256, FileServer, serving
 from worker.store import journal
@@ -90,17 +90,17 @@ def test_progress_is_a_state_and_an_event_for_flower(host: Host):
     thread.start()
     with serving(FileServer(pace_s=0.1)) as server:
         task_id = host.ask(**tiny(server))
-        until(lambda: host.downloading(task_id), 20, 0.05)
+        until(lambda: host.downloading(task_id), every_s=0.05)
         progress = host.meta(task_id)["result"]
         assert (progress["model"], progress["node"], progress["total"]) == ("tiny:1", NODE, len(GGUF))
-        until(lambda: any(event["type"] == "task-progress" for event in seen), 20, 0.05)
+        until(lambda: any(event["type"] == "task-progress" for event in seen), every_s=0.05)
         assert "downloading" in str(state.tasks[task_id].result)
         assert state.tasks[task_id].state == "PROGRESS"
         server.pace_s = 0.0
         assert host.done(task_id)["status"] == "SUCCESS"
-    until(lambda: any(event["type"] == "task-succeeded" for event in seen), 20, 0.05)
+    until(lambda: any(event["type"] == "task-succeeded" for event in seen), every_s=0.05)
     over.set()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert state.tasks[task_id].state == "SUCCESS"
     lines = [event["result"] for event in seen if event["type"] == "task-progress"]
     assert any(line.startswith("downloading") and "256.1 kB" in line for line in lines), lines
@@ -118,7 +118,7 @@ def test_two_at_once_download_once(host: Host):
 def test_cancel(host: Host, way: str):
     with serving(FileServer(stalls=[100_000, 0, 0, 0, 0])) as server:
         task_id = host.ask(**tiny(server))
-        until(lambda: host.downloading(task_id), 20, 0.05)
+        until(lambda: host.downloading(task_id), every_s=0.05)
         if way == "revoke":
             host.app.control.revoke(task_id)
         else:
@@ -136,8 +136,8 @@ def test_an_agent_that_ends_goes_on_with_its_installs_when_it_starts_again(host:
     """Under the same task id, from where it was: who waits for the task notices a pause."""
     with serving(FileServer(stalls=[100_000])) as server:
         task_id = host.ask(**tiny(server))
-        until(lambda: host.downloading(task_id), 20, 0.05)
-        until(lambda: any(mark.spans[0][2] for _, j in journal.unfinished(host.store) for mark in j.files), 10)
+        until(lambda: host.downloading(task_id), every_s=0.05)
+        until(lambda: any(mark.spans[0][2] for _, j in journal.unfinished(host.store) for mark in j.files))
         host.stop(signum)
         assert [kept.standing for _, kept in journal.unfinished(host.store)] == ["running"]
         assert host.meta(task_id)["status"] == "PROGRESS"
@@ -154,7 +154,7 @@ def test_the_agent_goes_on_without_redis(redis_server, host: Host):
     """Nobody hears the progress, the model is there all the same."""
     with serving(FileServer(pace_s=0.1)) as server:
         task_id = host.ask(**tiny(server))
-        until(lambda: host.downloading(task_id), 20, 0.05)
+        until(lambda: host.downloading(task_id), every_s=0.05)
         redis_server.kill()
         try:
             until((host.store / "tiny.gguf").exists, 30, 0.05)
@@ -196,7 +196,7 @@ async def test_a_bridge_asks_and_hears(host: Host, redis_url: str):
     running = asyncio.create_task(watch.run())
 
     async def heard(kind: str) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not driven.of(kind):  # noqa: ASYNC110  # a sans-I/O session sets no events
                 await asyncio.sleep(0.02)
         return dict(driven.of(kind)[-1])
@@ -209,7 +209,7 @@ async def test_a_bridge_asks_and_hears(host: Host, redis_url: str):
         server.stalls = [0, 0, 0, 0]
         other = variant | {"gguf_url": f"{server.base}/other.gguf"}
         shell.apply(driven.session.frame(Install(request_id="r2", model="other:1", variant=other), driven.now))
-        await asyncio.to_thread(until, lambda: list(host.store.glob(".installs/other*/*.part")), 20, 0.05)
+        await asyncio.to_thread(until, lambda: list(host.store.glob(".installs/other*/*.part")))
         shell.apply(driven.session.frame(Cancel(job_id="r2"), driven.now))
         error = await heard("error")
     assert (error["job_id"], error["code"], error["status"]) == ("r2", "cancelled", 499)

@@ -77,7 +77,7 @@ async def test_two_bridges_share_a_worker_and_never_touch_each_others_jobs(redis
 
         # its successor goes on with its own jobs, and with nothing else
         a.begin()
-        await eventually(lambda: a.api.connections == 2, 20)
+        await eventually(lambda: a.api.connections == 2)
         await eventually(lambda: a.api.text("a1"))
         await eventually(lambda: noted(b) == {"b2"})
         await finish(b, worker, "b2", 1)

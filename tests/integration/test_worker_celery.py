@@ -29,7 +29,7 @@ def fleet(redis_server, tmp_path_factory) -> Iterator[Fleet]:
 def celery(fleet: Fleet, *args: str, **changes: str) -> subprocess.CompletedProcess[str]:
     env = fleet.env("cli", 1) | changes
     return subprocess.run(
-        [*CELERY, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False
+        [*CELERY, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -61,7 +61,7 @@ def test_other_pools_are_refused_with_the_reason(fleet, asked, named):
 def test_a_bad_setting_is_said_without_a_traceback(fleet):
     env = fleet.env("cli", 1) | {"PENDRA_FLEET_KEY": "short"}
     done = subprocess.run(
-        [*CELERY, "worker"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False
+        [*CELERY, "worker"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode != 0
     assert "PENDRA_FLEET_KEY" in done.stderr
@@ -76,10 +76,10 @@ def test_flower_lists_the_worker(fleet, tmp_path):
             [*CELERY, "flower", f"--unix-socket={socket}"], cwd=ROOT, env=env, stdout=out, stderr=out
         )
     try:
-        until(socket.exists, 20)
+        until(socket.exists)
         fleet.submit("watched", body={"messages": [{"content": "the-prompt"}], "chunks": 2})
         fleet.finished("watched")
-        until(lambda: "chat@w1" in get(socket, "/api/workers?refresh=true"), 15, 0.2)
+        until(lambda: "chat@w1" in get(socket, "/api/workers?refresh=true"), every_s=0.2)
         assert "the-prompt" not in get(socket, "/api/tasks")
     finally:
         process.kill()  # how Flower ends is not our business

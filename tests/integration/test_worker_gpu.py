@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.integration.worker_fleet import ROOT, Fleet
 from worker.gpu_watch import EX_GPU_LOST
 from worker.process import EX_CONFIG
@@ -59,16 +59,16 @@ def test_a_gpu_that_falls_off_the_bus_takes_only_its_own_worker_down(
         on_gpu(redis_url, tmp_path, lost, "w1", "GPU-aaaa") as (fleet, first),
         on_gpu(redis_url, tmp_path, lost, "w2", "GPU-bbbb") as (other, second),
     ):
-        until(lambda: bool(fleet.info("w1") and fleet.info("w1").gpu), 10, 0.05)
+        until(lambda: bool(fleet.info("w1") and fleet.info("w1").gpu), every_s=0.05)
         assert [(one.uuid, one.temperature_c, one.ecc_errors) for one in fleet.info("w1").gpu] == [
             ("GPU-aaaa", 41, 0)
         ]
         lost.write_text("GPU-aaaa")
-        assert first.wait(20) == EX_GPU_LOST
+        assert first.wait(PATIENCE_S) == EX_GPU_LOST
         assert "gpu.lost" in fleet.log("w1").read_text()
-        until(lambda: fleet.info("w1") is None, 5, 0.05)  # it said goodbye
+        until(lambda: fleet.info("w1") is None, every_s=0.05)  # it said goodbye
         assert second.poll() is None
-        until(lambda: other.info("w2") is not None, 5, 0.05)
+        until(lambda: other.info("w2") is not None, every_s=0.05)
 
 
 def test_a_worker_does_not_start_on_the_cpu_instead(redis_url: str, tmp_path: Path, lost: Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tasks.celery_config import ARGSREPR, INFER
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.fakes.worker_child import SECRET
 from tests.integration.worker_fleet import Fleet
 
@@ -91,7 +91,7 @@ def test_celery_events_show_a_constant_in_place_of_the_arguments(fleet):
         with receiver.consumer_context() as (_, channel, _):
 
             def got(kind: str) -> bool:
-                channel.connection.client.drain_events(timeout=5)
+                channel.connection.client.drain_events(timeout=PATIENCE_S)
                 return any(one["type"] == kind for one in received)
 
             until(lambda: got("worker-heartbeat"))  # subscribed

@@ -65,7 +65,7 @@ def fleet(redis_server, tmp_path_factory) -> Iterator[Fleet]:
 
 def ask(fleet: Fleet, job_id: str, model: str, **body: object) -> list:
     fleet.submit(job_id, body=BODY | body, model=model, queue=keys.worker_queue("w1"))
-    return fleet.finished(job_id, 20)
+    return fleet.finished(job_id)
 
 
 def text_of(events: list) -> str:
@@ -89,7 +89,7 @@ def loaded(fleet: Fleet) -> set[str]:
 )
 def test_a_failed_load_says_why_and_what_to_do_and_others_are_served_on(fleet, model, code, fix):
     fleet.submit(f"runs-{model}", body=BODY | {"max_tokens": 1500}, stream=True)
-    until(lambda: "chunk" in fleet.types(f"runs-{model}"), 20)
+    until(lambda: "chunk" in fleet.types(f"runs-{model}"))
     failed = ask(fleet, model, model)[-1]
     assert (failed.type, failed.code) == ("failed", code)
     assert fix in failed.message

@@ -15,6 +15,7 @@ from bridge.protocol import Cancel, Install
 from tasks.contract import BackendReport, BackendState, Failed, Finished, Usage
 from tasks.figures import EngineFigures, GpuFigures, LoadFigures
 from tests.bridge.builders import job
+from tests.fakes.waiting import PATIENCE_S
 from tests.integration.bridge_world import MODEL, FakeWorker, World, a_world, eventually
 
 FIGURES: dict[str, Any] = {
@@ -63,7 +64,7 @@ async def metrics(world: World, accept: str = "text/plain") -> str:
     assert server is not None
     await eventually(lambda: server.bound is not None)
     assert server.bound is not None
-    async with httpx.AsyncClient(trust_env=False, timeout=10.0) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
         reply = await client.get(f"http://127.0.0.1:{await server.bound}/metrics", headers={"Accept": accept})
     return reply.text
 

@@ -23,7 +23,7 @@ from tasks.events import open_event, unpack
 from tasks.redis_client import connect, connect_async
 from tasks.scripts import BridgeScripts, Placement
 from tasks.sealing import FleetKey, Opener, Sealer, payload_aad
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIDGE = "b1"
@@ -105,7 +105,7 @@ class Fleet:
             ready = info is not None and any(one.id == model and one.loaded for one in info.models)
             return ready and f'"model.{model}"' in self.log(child_id).read_text()
 
-        until(listening, 15, 0.02)
+        until(listening, every_s=0.02)
 
     def info(self, child_id: str) -> WorkerInfo | None:
         text = self.client.hget(keys.WORKERS, child_id)
@@ -152,7 +152,7 @@ class Fleet:
     def types(self, job_id: str) -> list[str]:
         return [event.type for event in self.events(job_id)]
 
-    def finished(self, job_id: str, timeout_s: float = 10.0) -> list[Event]:
+    def finished(self, job_id: str, timeout_s: float = PATIENCE_S) -> list[Event]:
         """The job's events, once its terminal one is there."""
         until(lambda: {"finished", "failed"} & set(self.types(job_id)), timeout_s)
         return self.events(job_id)

@@ -31,7 +31,7 @@ def test_a_process_serves_and_stops_cleanly(tmp_path: Path, how: signal.Signals)
             [sys.executable, "-W", "error", "-c", CODE, str(tmp_path / "home")], stderr=out, stdin=subprocess.DEVNULL
         )
     try:
-        found = until(lambda: re.search(r"listening host=\S+ port=(\d+)", log.read_text()), 20)
+        found = until(lambda: re.search(r"listening host=\S+ port=(\d+)", log.read_text()))
         assert found is not None
         assert httpx.get(f"http://127.0.0.1:{found[1]}/healthz", trust_env=False).status_code == 503
         process.send_signal(how)
