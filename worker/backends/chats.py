@@ -45,7 +45,10 @@ class Chats:
             special=self._special(chat),
             masker=self._grammars.constraint(shape.grammar) if shape else None,
         )
-        parsers = [self._dialect.parser(text, chat.offered, _call_seed(job, index)) for index in range(chat.n)]
+        parsers = [
+            self._dialect.parser(text, chat.offered, _call_seed(job, index), closed=chat.restricted)
+            for index in range(chat.n)
+        ]
         choices = [self._choice(index, parser, request, got) for index, parser in enumerate(parsers)]
         pieces_of = None if chat.logprobs is None else self._model.vocab.renderer(True)  # noqa: FBT003  # all names
         promise = shape.promise if shape else NO_PROMISE

@@ -33,9 +33,12 @@ class Dialect:
         """Those that `parser` has to see as text."""
         return self.markers if tools else self.reasoning.markers if self.reasoning else ()
 
-    def parser(self, prompt: str, tools: Sequence[Tool], job_id: str) -> OutputParser | None:
-        """For one reply to the rendered `prompt`; None when its text is all content as it stands."""
+    def parser(self, prompt: str, tools: Sequence[Tool], job_id: str, *, closed: bool = False) -> OutputParser | None:
+        """For one reply to the rendered `prompt`; None when its text is all content as it stands.
+
+        `closed`: what would call another tool than these is content.
+        """
         splitter = self.reasoning.splitter(prompt) if self.reasoning else None
         ids = call_ids(job_id, short=self.family.short_ids)
-        calls = ToolCallParser(self.family, offered(tools), ids) if tools else None
+        calls = ToolCallParser(self.family, offered(tools), ids, closed=closed) if tools else None
         return OutputParser(splitter, calls) if splitter or calls else None

@@ -14,8 +14,8 @@ from pydantic_core import PydanticCustomError
 from tasks.contract import JsonObject
 from worker.chat.messages import Message
 from worker.chat.template import RESERVED
+from worker.chat.toolcalls.choosing import chosen
 from worker.chat.toolcalls.forced import Tool, parse_tools
-from worker.chat.toolcalls.forced import chosen as chosen_tools
 from worker.chat.unsupported import refuse_unsupported
 from worker.engine.api import MOST_TOP_LOGPROBS
 from worker.generate.faults import read
@@ -27,14 +27,15 @@ from worker.generate.request import TextRequest, asked_alike
 class ChatRequest(TextRequest):
     """What is asked of the model. `messages` are as chat templates read them; `template_args` are its variables.
 
-    `tools` are what the template shows the model, `offered` the same checked; neither when the reply may not call. It
-    has to call one of `forced`, if that is given.
+    `tools` are what the template shows the model, `offered` those of them that the reply may call, checked
+    (`restricted`: not all of them); neither when it may not call. It has to call one of `forced`, if that is given.
     """
 
     messages: tuple[JsonObject, ...] = field(repr=False)
     tools: tuple[JsonObject, ...] = field(default=(), repr=False)
     offered: tuple[Tool, ...] = field(default=(), repr=False)
     forced: tuple[Tool, ...] | None = field(default=None, repr=False)
+    restricted: bool = False
     parallel_calls: bool = True
     template_args: JsonObject = field(default_factory=dict, repr=False)
 
@@ -56,7 +57,7 @@ class ChatFields(GenerationFields):
     logprobs: bool | None = of("true or false")
     top_logprobs: int | None = of(TOP_LOGPROBS, ge=0, le=MOST_TOP_LOGPROBS)
     tools: list[JsonObject] | None = of("a list of tools (objects)")
-    tool_choice: str | JsonObject | None = of('"none", "auto", "required" or one of the tools')
+    tool_choice: str | JsonObject | None = of('"none", "auto", "required", one of the tools, or allowed_tools')
     parallel_tool_calls: bool | None = of("true or false")
     enable_thinking: bool | None = of("true or false")
     reasoning_effort: str | None = of('a text such as "low"', max_length=32)
@@ -86,14 +87,14 @@ class ChatFields(GenerationFields):
 
 def _request(body: ChatFields) -> ChatRequest:
     tools = body.tools or []
-    offered = parse_tools(tools)
-    may_call = body.tool_choice != "none"
+    choice = chosen(parse_tools(tools), body.tool_choice)
     return ChatRequest(
         messages=tuple(message.for_template() for message in body.messages),
         **asked_alike(body),
-        tools=tuple(tools) if may_call else (),
-        offered=offered if may_call else (),
-        forced=chosen_tools(offered, body.tool_choice),
+        tools=tuple(tools) if choice.allowed else (),
+        offered=choice.allowed,
+        forced=choice.forced,
+        restricted=choice.restricted,
         parallel_calls=body.parallel_tool_calls is not False,
         template_args=_template_args(body),
     )

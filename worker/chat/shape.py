@@ -70,7 +70,7 @@ def _calls(chat: ChatRequest, dialect: Dialect, prompt: str) -> Shape | None:
     if chat.forced is not None:
         compiled = forced_calls(dialect.family, chat.forced, parallel=chat.parallel_calls)
         return _shape(compiled, dialect, prompt, strict=_strict(chat.forced), call=True)
-    if chat.parallel_calls and not _strict(chat.offered):
+    if chat.parallel_calls and not chat.restricted and not _strict(chat.offered):
         return None
     possible = possible_calls(dialect.family, chat.offered, parallel=chat.parallel_calls)
     return None if possible is None else _shape(possible, dialect, prompt, strict=_strict(chat.offered))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
 import pytest
 
-from tasks.contract import Resume
+from tasks.contract import JobKind, Resume
 from tasks.errors import BadRequestError
-from tests.fakes.backend_parts import chat
+from tests.fakes.backend_parts import RecordingReply, chat
 from tests.worker.backends.tiny_chat import run, shown, tiny_backend, tokens, whole
-from worker.backends.llama import LlamaBackend
+from worker.backends.base import CancelToken
+from worker.backends.llama import LlamaBackend, _Running
 from worker.chat.reasoning import HARMONY_MARKERS
+from worker.chat.structured.compiled import Compiled
 
 PERSON = {
     "type": "object",
@@ -187,6 +190,54 @@ def test_forced_calls_validate_in_every_dialect(dialect, choice, seed):
     jsonschema.validate(arguments, offered[name]["function"]["parameters"])
 
 
+def some(mode: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [NAMED]}}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_the_allowed_tools_one_is_called(dialect, seed):
+    fields = {"tools": [TIME, WEATHER], "tool_choice": some("required"), "parallel_tool_calls": False}
+    message = message_of(dialect, seed=seed, max_tokens=300, **fields)
+    (call,) = message["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    jsonschema.validate(json.loads(call["function"]["arguments"]), WEATHER["function"]["parameters"])
+
+
+def test_the_prompt_is_the_same_whatever_is_allowed(plain):
+    def prompt(**fields: Any) -> tuple[int, ...]:
+        prepared = plain._preparers[JobKind.CHAT].prepare(chat(tools=[TIME, WEATHER], **fields), 500)
+        return prepared.requests[0].prompt
+
+    assert prompt(tool_choice=some("auto")) == prompt(tool_choice=some("required")) == prompt()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_free_call_is_one_of_an_allowed_tool(tmp_path, seed):
+    with tiny_backend(tmp_path, *DIALECTS["hermes"]) as backend:
+        bias = likelier(backend, **{"<tool_call>": 50.0, "</tool_call>": 0.0})
+        asked = {"tools": [TIME, WEATHER], "tool_choice": some("auto"), "parallel_tool_calls": False}
+        reply = run(backend, chat(stream=False, seed=seed, temperature=1, logit_bias=bias, max_tokens=99, **asked))
+    (call,) = whole(reply)["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    jsonschema.validate(json.loads(call["function"]["arguments"]), WEATHER["function"]["parameters"])
+
+
+def test_where_calls_begin_like_text_a_call_of_another_tool_is_text(plain):
+    said = json.dumps({"name": "get_time", "arguments": {}})
+    asked = {"tools": [TIME, WEATHER], "max_tokens": 99, "temperature": 0}
+    grammar = Compiled(f"body: {json.dumps(said)}", json=False).grammar()
+    for choice, calls in ((some("auto"), None), ("auto", 1)):
+        prepared = plain._preparers[JobKind.CHAT].prepare(chat(stream=False, tool_choice=choice, **asked), 500)
+        (request,) = prepared.requests
+        masker = plain._preparers[JobKind.CHAT]._grammars.constraint(grammar)  # the model insists on this call
+        reply = RecordingReply(chat(stream=False))
+        ready = replace(prepared, requests=(replace(request, masker=masker),))
+        plain._run(ready, _Running(chat(stream=False), reply, ready), CancelToken())
+        message = whole(reply)["choices"][0]["message"]
+        assert len(message.get("tool_calls") or ()) == (calls or 0)
+        assert message["content"] == (None if calls else said)
+
+
 def test_an_agent_answers_in_its_shape_or_calls(dialect):
     fields = {"tools": [WEATHER], "response_format": format_of(PERSON), "parallel_tool_calls": False}
     message = message_of(dialect, seed=4, **fields)
@@ -228,8 +279,9 @@ def test_each_choice_has_its_own_place_in_the_grammar(plain):
         {"response_format": format_of(PERSON)},
         {"tools": [WEATHER], "tool_choice": "required"},
         {"tools": [WEATHER], "tool_choice": "required", "stop": ["}}}", "unseen"]},
+        {"tools": [TIME, WEATHER], "tool_choice": some("required")},
     ],
-    ids=["schema", "call", "stop"],
+    ids=["schema", "call", "stop", "allowed"],
 )
 def test_a_reply_goes_on_after_any_chunk_as_if_nothing_happened(dialect, fields):
     """Grammar, parser, stop strings and half characters stand where they stood."""

@@ -146,6 +146,10 @@ def test_a_call_is_forced():
     assert [tool.name for tool in ask(tools=tools, tool_choice=named).forced] == ["g"]
     assert ask(tools=tools).parallel_calls
     assert not ask(tools=tools, parallel_tool_calls=False).parallel_calls
+    allowed = {"mode": "auto", "tools": [named]}
+    some = ask(tools=tools, tool_choice={"type": "allowed_tools", "allowed_tools": allowed})
+    assert some.tools == tuple(tools), "the template shows all: the prompt stays the same"
+    assert ([tool.name for tool in some.offered], some.forced, some.restricted) == (["g"], None, True)
     assert refusal(tool_choice="required").param == "tool_choice"
     assert refusal(tools=tools, tool_choice="perhaps").param == "tool_choice"
 

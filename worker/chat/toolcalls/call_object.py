@@ -28,7 +28,7 @@ class _Call:
     waiting: list[str] = field(default_factory=list)
 
     def acceptable(self) -> bool:
-        return bool(self.name) and (not self.offered_only or self.name in self.reading.tools)
+        return bool(self.name) and self.reading.may_call(self.name or "", offered_only=self.offered_only)
 
     def without_arguments(self) -> None:
         """The object is over: a tool that was given no arguments is called with none."""
@@ -106,9 +106,9 @@ def call_array(reading: Reading, *, offered_only: bool = False) -> Wait[bool]:
 
 
 def arguments(reading: Reading, name: str, call_id: str | None = None) -> Wait[bool]:
-    """Read the arguments of a call whose name stood before them."""
+    """Read the arguments of a call whose name stood before them; False also where it may not be called."""
     call = _Call(reading, offered_only=False, name=name, id=call_id)
-    return (yield from _arguments(call))
+    return call.acceptable() and (yield from _arguments(call))
 
 
 def _member(call: _Call) -> Wait[bool]:

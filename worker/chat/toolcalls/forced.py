@@ -20,18 +20,19 @@ _NO_ARGUMENTS: JsonObject = {"type": "object", "properties": {}}
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that was offered. `parameters`: the JSON schema of its arguments, an object's."""
+    """A function that was offered, `tools[index]`. `parameters`: the JSON schema of its arguments, an object's."""
 
     name: str
     parameters: JsonObject = field(repr=False)
     strict: bool = False
+    index: int = 0
 
 
 def parse_tools(tools: Sequence[JsonObject]) -> tuple[Tool, ...]:
     """The request's `tools`. Raises BadRequestError naming the tool that is wrong."""
     found: dict[str, Tool] = {}
     for index, entry in enumerate(tools):
-        tool = _parse_tool(entry, f"tools[{index}]")
+        tool = _parse_tool(entry, index)
         if tool.name in found:
             raise BadRequestError(
                 f"tools[{index}] has the name of an earlier tool", param=f"tools[{index}].function.name"
@@ -43,28 +44,6 @@ def parse_tools(tools: Sequence[JsonObject]) -> tuple[Tool, ...]:
 def offered(tools: Sequence[Tool]) -> Mapping[str, Any]:
     """For `ToolCallParser`."""
     return {tool.name: tool.parameters for tool in tools}
-
-
-def chosen(tools: Sequence[Tool], tool_choice: str | JsonObject | None) -> tuple[Tool, ...] | None:
-    """The tools that a reply has to call one of; None when it is free to call (`auto`) or must not (`none`).
-
-    Raises BadRequestError for a choice that is none of OpenAI's forms, or names a tool that was not offered.
-    """
-    if tool_choice in (None, "auto", "none"):
-        return None
-    if not tools:
-        raise BadRequestError("tool_choice asks for a call, but there are no tools", param="tool_choice")
-    if tool_choice == "required":
-        return tuple(tools)
-    function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if name is None:
-        allowed = '"none", "auto", "required" or {"type": "function", "function": {"name": …}}'
-        raise BadRequestError(f"tool_choice is {allowed}", param="tool_choice")
-    picked = tuple(tool for tool in tools if tool.name == name)
-    if not picked:
-        raise BadRequestError("tool_choice names a function that is not in tools", param="tool_choice")
-    return picked
 
 
 def forced_calls(family: ToolFamily, tools: Sequence[Tool], *, parallel: bool = True) -> Compiled:
@@ -88,7 +67,8 @@ def possible_calls(family: ToolFamily, tools: Sequence[Tool], *, parallel: bool 
     return Compiled(f"{body}\nblock: {block}\n{lead}\n{calls}", not_enforced, json=False)
 
 
-def _parse_tool(entry: Any, place: str) -> Tool:
+def _parse_tool(entry: Any, index: int) -> Tool:
+    place = f"tools[{index}]"
     function = (
         entry.get("function") if isinstance(entry, dict) and entry.get("type", "function") == "function" else None
     )
@@ -101,7 +81,7 @@ def _parse_tool(entry: Any, place: str) -> Tool:
     parameters = function.get("parameters") or _NO_ARGUMENTS
     if not isinstance(parameters, dict):
         raise BadRequestError(f"{place}.function.parameters is a JSON schema", param=f"{place}.function.parameters")
-    return Tool(name, parameters, strict=function.get("strict") is True)
+    return Tool(name, parameters, strict=function.get("strict") is True, index=index)
 
 
 def _calls(syntax: CallSyntax, tools: Sequence[Tool]) -> tuple[str, tuple[str, ...]]:
@@ -111,7 +91,7 @@ def _calls(syntax: CallSyntax, tools: Sequence[Tool]) -> tuple[str, tuple[str, .
     for i, tool in enumerate(tools):
         schema = {"type": "object", **tool.parameters}
         held, dropped = enforceable(json.dumps(schema), f"tools.{tool.name}.parameters")
-        missed += [f"/tools/{i}/function/parameters{where}" for where in dropped]
+        missed += [f"/tools/{tool.index}/function/parameters{where}" for where in dropped]
         rules.append(f"call{i}: {_text(tool.name + syntax.middle)} args{i} {_text(syntax.after)}")
         rules.append(f"args{i}: {json_rule(json.loads(held))}")
     return "\n".join([*rules, ""]), tuple(missed)

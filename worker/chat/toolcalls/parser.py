@@ -11,7 +11,7 @@ from worker.chat.toolcalls.reading import Reading
 
 
 class ToolCallParser:
-    """`tools`: the offered tools' names, and the JSON schema of each one's arguments.
+    """`tools`: the offered tools' names, and the JSON schema of each one's arguments. `closed`: no other is called.
 
     Feed it content (and, for gpt-oss, CALL) text in any pieces; the deltas joined are the same for any.
 
@@ -19,8 +19,8 @@ class ToolCallParser:
     handed out already, keeps the arguments it has (not valid JSON, so no client runs it), and the rest is content.
     """
 
-    def __init__(self, family: ToolFamily, tools: Mapping[str, Any], ids: CallIds) -> None:
-        self._reading = Reading(tools, ids)
+    def __init__(self, family: ToolFamily, tools: Mapping[str, Any], ids: CallIds, *, closed: bool = False) -> None:
+        self._reading = Reading(tools, ids, closed=closed)
         self._run = family.read(self._reading)
 
     @property

@@ -56,7 +56,7 @@ def _function(reading: Reading, *, offered_only: bool) -> Wait[bool]:
     if not (yield from text.literal(FUNCTION)):
         return False
     name = yield from text.until([">"], most=_MOST_NAME)
-    if not name or not _NAME.fullmatch(name) or (offered_only and name not in reading.tools):
+    if not name or not _NAME.fullmatch(name) or not reading.may_call(name, offered_only=offered_only):
         return False
     text.skip(1)
     yield from text.blanks()

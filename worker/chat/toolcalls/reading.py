@@ -13,12 +13,16 @@ Block = Callable[["Reading"], Wait[bool]]
 
 
 class Reading:
-    """One reply being read. `tools`: the offered tools' names, and the JSON schema of each one's arguments."""
+    """One reply being read. `tools`: the offered tools' names, and the JSON schema of each one's arguments.
 
-    def __init__(self, tools: Mapping[str, Any], ids: CallIds) -> None:
+    `closed`: what would call any other tool is no call, whatever stands around it.
+    """
+
+    def __init__(self, tools: Mapping[str, Any], ids: CallIds, *, closed: bool = False) -> None:
         self.text = Text()
         self.tools = tools
         self.calls = 0
+        self._closed = closed
         self._ids = ids
         self._out: list[Delta] = []
 
@@ -39,6 +43,10 @@ class Reading:
     def content(self, text: str) -> None:
         if text:
             self._out.append(Content(text))
+
+    def may_call(self, name: str, *, offered_only: bool = False) -> bool:
+        """`offered_only`: here only an offered tool's name makes a call."""
+        return name in self.tools or not (self._closed or offered_only)
 
     def begin_call(self, name: str, call_id: str | None = None) -> None:
         """From here on there is a call: no way back to content."""

@@ -18,7 +18,7 @@ from worker.chat.reasoning import HARMONY as CHANNELS
 from worker.chat.reasoning import Channel, ReasoningStyle
 from worker.chat.toolcalls import family as families
 from worker.chat.toolcalls.family import FAMILIES, ToolFamily
-from worker.chat.toolcalls.forced import Tool, chosen, forced_calls, offered, parse_tools, possible_calls
+from worker.chat.toolcalls.forced import Tool, forced_calls, offered, parse_tools, possible_calls
 
 VOCAB = toy_vocab()
 WEATHER_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}
@@ -110,26 +110,11 @@ def test_what_a_tool_schema_cannot_enforce_is_reported() -> None:
     assert forced_calls(families.HERMES, [tool]).not_enforced == (
         "/tools/0/function/parameters/properties/a/uniqueItems",
     )
-
-
-def test_the_choice_picks_tools() -> None:
-    assert chosen(BOTH, None) is None
-    assert chosen(BOTH, "auto") is None
-    assert chosen(BOTH, "none") is None
-    assert chosen(BOTH, "required") == BOTH
-    assert chosen(BOTH, {"type": "function", "function": {"name": "get_time"}}) == BOTH[1:]
-
-
-@pytest.mark.parametrize("choice", ["any", 3, {}, {"function": {}}, {"type": "function", "function": {"name": "no"}}])
-def test_a_wrong_choice_is_refused(choice: Any) -> None:
-    with pytest.raises(BadRequestError) as caught:
-        chosen(BOTH, choice)
-    assert caught.value.param == "tool_choice"
-
-
-def test_required_without_tools_is_refused() -> None:
-    with pytest.raises(BadRequestError, match="no tools"):
-        chosen((), "required")
+    parameters = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    second = parse_tools([TIME_TOOL, {"type": "function", "function": {"name": "f", "parameters": parameters}}])[1:]
+    assert forced_calls(families.HERMES, second).not_enforced == (
+        "/tools/1/function/parameters/properties/a/uniqueItems",
+    )
 
 
 @pytest.mark.parametrize(
