@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import mean
 from typing import Any
 
 import jsonschema
@@ -170,6 +171,20 @@ def test_completions(openai_client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         openai_client.completions.create(**asked, suffix="!")
     assert caught.value.param == "suffix"
+
+
+def test_the_best_of_several_completions(openai_client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "prompt": "My favourite colour is", "temperature": 1.5, "max_tokens": 6}
+    reply = openai_client.completions.create(**asked, seed=3, best_of=4, logprobs=0)
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens > 6, "those that were not returned count, too"
+    every = openai_client.completions.create(**asked, seed=3, n=4, logprobs=0)
+    (best,) = reply.choices
+    likeliest = max(every.choices, key=lambda one: mean(one.logprobs.token_logprobs or [0]))  # type: ignore[union-attr,arg-type]
+    assert best.text == likeliest.text
+    with pytest.raises(openai.BadRequestError, match="streamed") as caught:
+        openai_client.completions.create(**asked, best_of=4, stream=True)
+    assert caught.value.param == "best_of"
 
 
 def test_an_image_is_refused_with_what_could_take_it(openai_client: openai.OpenAI) -> None:

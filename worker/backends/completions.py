@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tasks.contract import Job
 from tasks.errors import BadRequestError
 from worker.backends.generation import Generation, Model, check_room, delivered, request_of, sampling_for, with_bos
@@ -39,8 +41,9 @@ class Completions:
             check_room(len(prompt), job, ctx_limit, what="prompt's words", param="prompt")
         got = delivered(job, len(prompts) * asked.n)
         sampling = sampling_for(asked, self._model)
+        scored = replace(asked, logprobs=asked.logprobs or 0) if asked.keep < asked.n else asked
         requests = tuple(
-            request_of(job, asked, prompt, got, sampling=sampling, number=number, masker=self._masker(grammar))
+            request_of(job, scored, prompt, got, sampling=sampling, number=number, masker=self._masker(grammar))
             for number, prompt in enumerate(prompts)
         )
         return Generation(requests, self._reply(job, asked, prompts, got, promise))
@@ -79,7 +82,9 @@ class Completions:
         choices = [Choice(i, resumed=bool(got.of(i)), told=i in got.ended) for i in range(count)]
         echoes = [self._echo(prompt) for prompt in asked.prompts for _ in range(asked.n)] if asked.echo else []
         scores = [] if asked.logprobs is None else [self._scores(got.of(i)) for i in range(count)]
-        return CompletionReply(job, choices, echoes=echoes, scores=scores, promise=promise)
+        return CompletionReply(
+            job, choices, echoes=echoes, scores=scores, promise=promise, made=asked.n, keep=asked.keep
+        )
 
     def _echo(self, prompt: Prompt) -> str:
         if isinstance(prompt, str):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tasks.contract import Job, JsonObject
+from tasks.contract import Job, JsonObject, Usage
 from worker.chat.notices import NO_PROMISE, Promise
 from worker.chat.toolcalls.deltas import Content
+from worker.completion.ranking import best
 from worker.engine.api import FinishReason
 from worker.generate.choice import Choice
 from worker.generate.logprobs import LegacyLogprobs
@@ -14,7 +15,10 @@ from worker.generate.reply import Piece, TextReply
 
 
 class CompletionReply(TextReply):
-    """`echoes`: by choice, the prompt's text to begin with; empty = no echo. `scores`: likewise, or none."""
+    """`echoes`: by choice, the prompt's text to begin with; empty = no echo. `scores`: likewise, or none.
+
+    `made` choices a prompt come in; `keep` of them, the likeliest, are in the reply (all of them in a stream).
+    """
 
     def __init__(
         self,
@@ -24,6 +28,8 @@ class CompletionReply(TextReply):
         echoes: Sequence[str] = (),
         scores: Sequence[LegacyLogprobs] = (),
         promise: Promise = NO_PROMISE,
+        made: int = 1,
+        keep: int = 1,
     ) -> None:
         head: JsonObject = {
             "id": f"cmpl-{job.job_id}",
@@ -34,6 +40,12 @@ class CompletionReply(TextReply):
         super().__init__(job, choices, head, promise=promise)
         self._echoes = echoes
         self._scores = scores
+        self._made, self._keep = made, keep
+
+    def whole(self, usage: Usage) -> str:
+        if self._keep < self._made:
+            self._choices = best(self._choices, made=self._made, keep=self._keep)
+        return super().whole(usage)
 
     def _opening(self, choice: Choice) -> Iterator[Piece]:
         if self._echoes:

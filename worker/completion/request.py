@@ -25,11 +25,13 @@ Prompt = str | tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest(TextRequest):
-    """`prompts` are texts or token ids; each gets `n` replies. `suffix` "" = none."""
+    """`prompts` are texts or token ids; each gets `n` replies, of which the `keep` likeliest are returned (all of
+    them in a stream). `suffix` "" = none."""
 
     prompts: tuple[Prompt, ...] = field(repr=False)
     suffix: str = field(default="", repr=False)
     echo: bool = False
+    keep: int = 1
 
 
 def parse_completion(body: JsonObject) -> CompletionRequest:
@@ -79,15 +81,23 @@ class CompletionFields(GenerationFields):
 
     @model_validator(mode="after")
     def _together(self) -> CompletionFields:
-        if self.best_of is not None and self.best_of != self.choices:
-            raise _rule("best_of", "must be n: replies are not made to be thrown away")
-        if len(self.prompt) * self.choices > MOST_REPLIES:
-            raise _rule("n", f"times the number of prompts must be at most {MOST_REPLIES}")
+        if self.made < self.choices:
+            raise _rule("best_of", "must not be below n")
+        if self.made > self.choices and self.stream:
+            raise _rule("best_of", "above n cannot be streamed: which replies are best is known at their end")
+        if len(self.prompt) * self.made > MOST_REPLIES:
+            param = "best_of" if self.made > self.choices else "n"
+            raise _rule(param, f"times the number of prompts must be at most {MOST_REPLIES}")
         if self.echo and self.suffix:
             raise _rule("echo", "cannot be combined with suffix")
         if self.echo and self.logprobs is not None:
             raise _rule("logprobs", "cannot be combined with echo: the prompt's tokens are not scored")
         return self
+
+    @property
+    def made(self) -> int:
+        """How many replies to a prompt are generated."""
+        return self.choices if self.best_of is None else self.best_of
 
     @property
     def limit(self) -> int | None:
@@ -110,5 +120,6 @@ def _request(body: CompletionFields) -> CompletionRequest:
         prompts=body.prompt,
         suffix=body.suffix or "",
         echo=bool(body.echo),
-        **asked_alike(body),
+        keep=body.choices,
+        **{**asked_alike(body), "n": body.made},
     )

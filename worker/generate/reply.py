@@ -64,7 +64,7 @@ class TextReply(ABC):
 
     def whole(self, usage: Usage) -> str:
         """The complete reply of a job that does not stream. `usage` as the engine gave it."""
-        choices = [self._complete(choice) for choice in self._choices]
+        choices = [{**self._complete(choice), "index": at} for at, choice in enumerate(self._choices)]
         return as_json({**self._head, "choices": choices, "usage": self.usage(usage).openai()})
 
     def usage(self, usage: Usage) -> Usage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +79,38 @@ def test_echo(tiny):
     assert made(tiny, echo=True).choices[0].text == "The sea and" + plain
     assert texts(run(tiny, job(echo=True))) == ["The sea and" + plain]
     assert made(tiny, echo=True, max_tokens=0).choices[0].text == "The sea and"
+
+
+@pytest.mark.parametrize("more", [{}, {"logprobs": 2}, {"echo": True}, {"stop": ["e"]}])
+def test_the_likeliest_of_more_replies(tiny, more):
+    prompts = ["The sea and", "A ship in"]
+    asked = {"prompt": prompts, "max_tokens": 6, **more}
+    every = made(tiny, n=4, **{**asked, "logprobs": 2, "echo": False})
+    got = made(tiny, n=2, best_of=4, **asked)
+    means = [statistics.fmean(c.logprobs.token_logprobs or [-1e9]) for c in every.choices]  # type: ignore[union-attr]
+    expected = []
+    for first in (0, 4):
+        ranked = sorted(range(first, first + 4), key=lambda index: -means[index])
+        echo = prompts[first // 4] if "echo" in more else ""
+        expected += [echo + every.choices[index].text for index in ranked[:2]]
+    assert [choice.text for choice in got.choices] == expected
+    assert [choice.index for choice in got.choices] == [0, 1, 2, 3]
+    assert [choice.logprobs is not None for choice in got.choices] == ["logprobs" in more] * 4
+    assert (got.usage, every.usage) != (None, None)
+    assert got.usage.completion_tokens == every.usage.completion_tokens  # type: ignore[union-attr]
+    assert got.usage.prompt_tokens == every.usage.prompt_tokens  # type: ignore[union-attr]
+
+
+def test_replies_that_share_a_prompt_evaluate_it_once(tiny):
+    prepared = tiny._preparers[JobKind.COMPLETION].prepare(job(best_of=3, stream=False), 500)
+    assert [request.n for request in prepared.requests] == [3]
+
+
+def test_a_reply_to_choose_from_begins_anew_elsewhere(tiny):
+    """Nothing of it was delivered, whatever an earlier attempt had made."""
+    asked = {"best_of": 3, "stream": False}
+    again = run(tiny, job(attempt=1, resume=Resume(token_ids=()), **asked))
+    assert whole(again)["choices"] == whole(run(tiny, job(**asked)))["choices"]
 
 
 def test_log_probabilities(tiny):
