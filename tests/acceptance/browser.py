@@ -21,6 +21,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from tests.acceptance.stack import eventually
+from tests.fakes.waiting import PATIENCE_S
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -28,6 +29,15 @@ FLAGS = (
 )
 HINT = "the console is tested in a real browser: install it with `apt-get install chromium chromium-driver`"
 T = TypeVar("T")
+_KEEP = """
+const [css] = arguments, seen = ((window.seenByTests ??= {})[css] = []);
+const look = () => {
+  const here = document.querySelector(css);
+  if (here?.checkVisibility() && here.textContent !== seen.at(-1)) seen.push(here.textContent);
+};
+new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+look();
+"""
 
 
 def tools() -> tuple[str, str]:
@@ -64,7 +74,16 @@ class Page:
         """What is there now, in one look: the page may draw it anew at any moment. "" for nothing."""
         return str(self.js("return document.querySelector(arguments[0])?.textContent ?? ''", css))
 
-    def until(self, look: Callable[[], T], seconds: float = 15.0) -> T:
+    def keep(self, *places: str) -> None:
+        """From now on, until the page is loaded anew, `kept` knows every text that is there, however briefly."""
+        for css in places:
+            self.js(_KEEP, css)
+
+    def kept(self, css: str) -> list[str]:
+        """The texts, in their order. [] for a place that was never visible."""
+        return list(self.js("return window.seenByTests[arguments[0]]", css))
+
+    def until(self, look: Callable[[], T], seconds: float = PATIENCE_S) -> T:
         """The first truthy thing; an element that is not there yet counts as not yet."""
 
         def patient() -> T | None:

@@ -16,7 +16,7 @@ from selenium.common.exceptions import JavascriptException
 from selenium.webdriver.common.keys import Keys
 
 from tests.acceptance.browser import Page, browsing
-from tests.acceptance.stack import MODEL, Stack, eventually
+from tests.acceptance.stack import MODEL, START_TIMEOUT_S, Stack, eventually
 from tests.acceptance.stranger import NODE, WORKER, stranger
 from tests.fakes.redis_server import RedisServer
 
@@ -39,7 +39,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def page(fresh: Stack) -> Iterator[Page]:
     with browsing(fresh.url) as page:
-        assert eventually(lambda: answers(fresh), 60), fresh.log.read_text()
+        assert eventually(lambda: answers(fresh), START_TIMEOUT_S), fresh.log.read_text()
         page.open()
         yield page
 
@@ -84,16 +84,12 @@ def test_a_model_is_installed_on_a_host_and_backend_with_progress(page: Page, fr
     assert hosts == [fresh.status()["node"]]
     assert [option.get_attribute("value") for option in page.all("#i-backend option")] == ["pendra", "ollama"]
     page.choose("#i-backend", "pendra")
+    page.keep("#progress progress", "#progress li .chip")
     page.click("#i-go")
-    assert page.until(lambda: page.find("#progress progress").is_displayed())
-    seen: list[str] = []
-
-    def done() -> bool:
-        seen.append(page.text("#progress li .chip"))
-        return page.js("return document.querySelector('#progress li').dataset.state") != "running"
-
-    page.until(done, 60)
+    page.until(lambda: page.all("#progress li:not([data-state='running'])"), 120)
     assert page.text("#progress li .chip") == "done", page.text("#progress")
+    assert page.kept("#progress progress")
+    seen = page.kept("#progress li .chip")
     assert {"downloading", "extracting", "verifying"} & set(seen), seen
     assert page.until(lambda: page.find(f"#served tr[data-model='{MODEL}']").text).startswith(MODEL)
     assert "done" in page.text("#notice")
@@ -103,16 +99,10 @@ def test_a_chat_streams(page: Page) -> None:
     page.section("tester")
     page.until(lambda: page.find("#t-model").get_attribute("value") == MODEL)
     page.type("#t-tokens", "20")
+    page.keep(".said.assistant .words")
     page.type("#t-prompt", "Name three colours and describe each." + Keys.ENTER)
-    lengths: set[int] = set()
-
-    def ended() -> bool:
-        lengths.add(len(page.text(".said.assistant .words")))
-        return not page.js("return document.getElementById('t-send').disabled")
-
-    page.until(ended, 60)
-    assert len(lengths) > 3, lengths
-    assert "tokens/s" in page.until(lambda: page.text("#talk-facts"))
+    assert "tokens/s" in page.until(lambda: page.text("#talk-facts"), 60)
+    assert len(page.kept(".said.assistant .words")) > 3
     assert page.all(".said.assistant .error") == []
 
 
@@ -130,9 +120,12 @@ def test_a_chat_is_stopped_and_its_slot_is_free(page: Page, fresh: Stack) -> Non
 def test_the_fleet_shows_what_happened(page: Page) -> None:
     page.section("fleet")
     page.until(lambda: page.text("#workers .chip.full") == MODEL)
-    points = page.js("return document.querySelector('#chart-tokens .line').getAttribute('d')")
-    heights = {float(point.split(",")[1]) for point in points[1:].split("L")}
-    assert len(heights) > 1, points
+
+    def heights() -> set[float]:
+        points = page.js("return document.querySelector('#chart-tokens .line').getAttribute('d')")
+        return {float(point.split(",")[1]) for point in points[1:].split("L")}
+
+    page.until(lambda: len(heights()) > 1)
 
 
 def test_a_key_is_shown_once_works_and_is_revoked(page: Page, fresh: Stack) -> None:
@@ -170,7 +163,7 @@ def test_a_bridge_that_asks_is_let_in_serves_and_is_cut_off(
     with stranger(fresh.url, redis_server.url, tmp_path, models_dir) as bridge:
         name = f"#identities tr[data-identity='{page.until(lambda: identity_of(page, NODE), 60)}']"
         assert page.text(f"{name} .chip") == "pending"
-        assert page.text("#pending") == "1 to approve"
+        page.until(lambda: page.text("#pending") == "1 to approve")
         assert asked_of(fresh, WORKER).status_code != 200
         page.click(f"{name} button[aria-label^='Approve']")
         page.until(lambda: page.text(f"{name} .chip") == "registered")
@@ -221,9 +214,9 @@ def test_what_is_wrong_is_said_in_the_conversation(page: Page) -> None:
 
 def test_a_restart_of_the_api_is_survived(page: Page, fresh: Stack) -> None:
     (plane,) = fresh.processes("controlplane")
+    page.keep("#link")
     os.kill(plane["pid"], signal.SIGKILL)
-    page.until(lambda: page.text("#link") == "reconnecting")
-    page.until(lambda: page.text("#link") == "live")
+    page.until(lambda: "reconnecting" in page.kept("#link") and page.text("#link") == "live")
     page.section("fleet")
     page.until(lambda: page.text("#workers .chip.full") == MODEL)
     page.section("access")
