@@ -22,13 +22,17 @@ _log = logging.getLogger("pendra.engine")
 _QUIET_S = 0.25  # without two batches at once: threads that wait for each other do badly beside another lane's
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """What a lane is to do: end what was cancelled, then run the batch. `alone`: no other lane had work lately."""
+    """What a lane is to do: end what was cancelled, then run the batch.
+
+    `alone`: no other lane had work lately. `long`: it is an input that is longer than a batch, and may take minutes.
+    """
 
     batch: list[Item]
     cancelled: list[Pending]
     alone: bool
+    long: bool
 
 
 class Desk:
@@ -39,7 +43,7 @@ class Desk:
         self._queue = queue
         self._open: dict[str, Pending] = {}
         self._cancelled: list[Pending] = []
-        self._working = 0
+        self._working: list[Turn] = []
         self._crowded = float("-inf")
         self._closed = False
 
@@ -107,17 +111,21 @@ class Desk:
             item.pending.begin(now)
         if self._working or len(self._queue):
             self._crowded = now
-        self._working += 1
-        return Turn(batch, cancelled, alone=now - self._crowded > _QUIET_S)
+        long = any(len(item.tokens) > self._queue.most for item in batch)
+        turn = Turn(batch, cancelled, alone=now - self._crowded > _QUIET_S, long=long)
+        self._working.append(turn)
+        return turn
 
     def _better_later(self) -> bool:
-        """Whether what waits is so little that it should wait for more: until a lane is through, at the latest."""
-        return self._working > 0 and self._queue.waiting_tokens < min(TILE, self._queue.most)
+        """Whether what waits is so little that it should wait for more: until a batch is through, at the latest."""
+        if self._queue.waiting_tokens >= min(TILE, self._queue.most):
+            return False
+        return any(not turn.long for turn in self._working)
 
-    def done(self) -> None:
+    def done(self, turn: Turn) -> None:
         """The turn is over."""
         with self._changed:
-            self._working -= 1
+            self._working.remove(turn)
             self._changed.notify_all()
 
     def store(self, batch: Sequence[Item], rows: Floats) -> None:
@@ -155,14 +163,12 @@ class Desk:
         for pending in cancelled:
             self.fail(pending, JobCancelledError("the request was cancelled"))
 
-    def fail_all(self) -> None:
-        """What is open ends with the error `draining`."""
+    def fail_all(self, error: PendraError) -> None:
+        """What is open ends with this error."""
         with self._changed:
             left = list(self._open.values())
         for pending in left:
-            self.fail(
-                pending, UnavailableError("this model was unloaded before the reply was complete", code="draining")
-            )
+            self.fail(pending, error)
 
     def _forget(self, pending: Pending) -> None:
         del self._open[pending.request.request_id]

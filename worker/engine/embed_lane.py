@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import compress
 
 import numpy as np
 
@@ -13,19 +14,22 @@ from tasks.errors import PendraError, WorkerError
 from tasks.logs import event, where
 from worker.engine import native
 from worker.engine.embed_batch import Item
-from worker.engine.embed_desk import Desk
+from worker.engine.embed_desk import Desk, Turn
+from worker.engine.embedder_api import Floats
 from worker.engine.pooling import PoolingContext
 
 _log = logging.getLogger("pendra.engine")
 
 
 class Lane:
-    """`threads` is what it computes with beside other lanes, `alone` what it may take when they are idle."""
+    """Computes with `threads` while the others are idle, and with its `share` beside them."""
 
-    def __init__(self, desk: Desk, open_context: Callable[[], PoolingContext], *, threads: int, alone: int) -> None:
+    def __init__(self, desk: Desk, open_context: Callable[[], PoolingContext], *, threads: int) -> None:
         self._desk = desk
         self._open_context = open_context
-        self._threads, self._alone = threads, alone
+        self._threads = threads
+        self.share = threads
+        """Changed before the first request, when it is known how many lanes there are."""
         self._thread = threading.Thread(target=self._main, name="pendra-embedder", daemon=True)
         self._ready: Future[PoolingContext] = Future()
         self.steps = 0
@@ -48,14 +52,31 @@ class Lane:
             self._ready.set_exception(exc)
             return
         self._ready.set_result(self._context)
-        while (turn := self._desk.take(self._context.limit, native.rest)) is not None:
+        try:
+            self._loop()
+        finally:
+            self._context.close()
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                turn = self._desk.take(self._context.limit, native.rest)
+                if turn is None:
+                    return
+                self._serve(turn)
+            except Exception as exc:  # noqa: BLE001  # a lane that ends would leave requests that never do
+                event(_log, logging.ERROR, "embedder.turn_failed", error=exc, where=where(exc))
+                self._desk.fail_all(_failed())
+
+    def _serve(self, turn: Turn) -> None:
+        try:
             self._desk.fail_cancelled(turn.cancelled)
             if turn.batch:
-                self._compute_with(self._alone if turn.alone else self._threads)
+                self._compute_with(self._threads if turn.alone else self.share)
                 self._run(turn.batch)
                 self._desk.tell(item.pending for item in turn.batch)
-            self._desk.done()
-        self._context.close()
+        finally:
+            self._desk.done(turn)
 
     def _set_up(self) -> PoolingContext:
         """Here and not in `start`: every thread that computes keeps workers of its own, see `native.rest`."""
@@ -79,8 +100,7 @@ class Lane:
         except Exception as exc:  # noqa: BLE001  # whatever it was, the other requests are still to be served
             event(_log, logging.ERROR, "embedder.batch_failed", error=exc, where=where(exc), inputs=len(batch))
             if len(batch) == 1:
-                error = exc if isinstance(exc, PendraError) else WorkerError("the embedding engine failed; try again")
-                self._desk.fail(batch[0].pending, error)
+                self._desk.fail(batch[0].pending, exc if isinstance(exc, PendraError) else _failed())
                 return
             for item in batch:
                 if self._desk.is_open(item.pending):
@@ -88,8 +108,22 @@ class Lane:
             return
         self.steps += 1
         self.tokens += sum(len(item.tokens) for item in batch)
-        self._desk.store(batch, rows)
-        for item, row in zip(batch, rows, strict=True):
-            if not np.isfinite(row).all():
+        self._keep(batch, rows)
+
+    def _keep(self, batch: Sequence[Item], rows: Floats) -> None:
+        """First those that fail: once all its vectors are stored, another lane may call a request complete."""
+        good = [bool(np.isfinite(row).all()) for row in rows]
+        for item, fine in zip(batch, good, strict=True):
+            if not fine:
                 broken = f"the model gave numbers that are none for input {item.index}"
                 self._desk.fail(item.pending, WorkerError(broken))
+        self._desk.store(list(compress(batch, good)), rows[good])
+
+
+def shares(threads: int, lanes: int) -> list[int]:
+    """What each lane computes with while all of them work; the first ones take what does not divide."""
+    return [max(1, (threads + lanes - 1 - number) // lanes) for number in range(lanes)]
+
+
+def _failed() -> WorkerError:
+    return WorkerError("the embedding engine failed; try again")

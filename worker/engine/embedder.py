@@ -11,12 +11,12 @@ import logging
 import time
 from dataclasses import replace
 
-from tasks.errors import BadRequestError, WorkerError
+from tasks.errors import BadRequestError, UnavailableError
 from tasks.logs import event
 from worker.engine.api import EngineStats
 from worker.engine.embed_batch import BatchQueue, Pending
 from worker.engine.embed_desk import Desk
-from worker.engine.embed_lane import Lane
+from worker.engine.embed_lane import Lane, shares
 from worker.engine.embedder_api import EmbedConfig, EmbedRequest, Listener
 from worker.engine.model import LoadedModel
 from worker.engine.pooling import PoolingContext
@@ -53,6 +53,8 @@ class Embedder:
         if context.keeps_nothing:
             self._add_lanes()
         lanes = len(self._lanes)
+        for lane, share in zip(self._lanes, shares(self._config.threads, lanes), strict=True):
+            lane.share = share
         event(
             _log,
             logging.INFO,
@@ -69,12 +71,11 @@ class Embedder:
         try:
             while len(self._lanes) < min(self._config.lanes, self._config.threads):
                 self._begin(short)
-        except WorkerError as exc:
-            event(_log, logging.WARNING, "embedder.fewer_lanes", lanes=len(self._lanes), code=exc.code)
+        except Exception as exc:  # noqa: BLE001  # whatever it was, the first one serves everything
+            event(_log, logging.WARNING, "embedder.fewer_lanes", lanes=len(self._lanes), error=exc)
 
     def _begin(self, config: EmbedConfig) -> PoolingContext:
-        threads = max(1, (config.threads + config.lanes - 1 - len(self._lanes)) // config.lanes)
-        lane = Lane(self._desk, lambda: PoolingContext(self._model, config), threads=threads, alone=config.threads)
+        lane = Lane(self._desk, lambda: PoolingContext(self._model, config), threads=config.threads)
         context = lane.start()
         self._lanes.append(lane)
         return context
@@ -103,7 +104,8 @@ class Embedder:
         self._desk.close()
         for lane in self._lanes:
             lane.join()
-        self._desk.fail_all()
+        unloaded = "this model was unloaded before the reply was complete"
+        self._desk.fail_all(UnavailableError(unloaded, code="draining"))
         event(_log, logging.INFO, "embedder.closed", steps=self.stats().steps)
 
     def _check(self, request: EmbedRequest) -> None:

@@ -40,17 +40,25 @@ class PoolingContext:
         sequences = min(config.pack_inputs, room)
         room += -room % sequences  # llama.cpp asserts while it makes the context when it does not divide
         self._ctx = _new_context(model, config, n_batch=room, sequences=sequences, cells=max(most, room))
-        self._memory = lib.llama_get_memory(self._ctx)
-        self.keeps_nothing = not self._memory
+        try:
+            self._look(model)
+        except BaseException:
+            self.close()
+            raise
         self.shortest = (max(0, model.vocab.bos),)
         self._threads = config.threads
         self._sequences = sequences
-        fill = self.keeps_nothing and config.on_cpu and room >= TILE
+        # What fills a batch up has places from 0 on as any input; beyond the model's last place llama.cpp aborts.
+        fill = self.keeps_nothing and config.on_cpu and self.limit >= TILE
         self._fill_from = worth_filling(*_sizes(model)) if fill else TILE
         self._batch = _Batch(room)
+
+    def _look(self, model: LoadedModel) -> None:
+        """What llama.cpp made of the model."""
+        self._memory = lib.llama_get_memory(self._ctx)
+        self.keeps_nothing = not self._memory
         pooling = Pooling(lib.llama_pooling_type(self._ctx))
         if pooling is Pooling.NONE:
-            self.close()
             raise _unpooled(model)
         self.ranks = pooling is Pooling.RANK
         self.width: int = (lib.llama_model_n_cls_out if self.ranks else lib.llama_model_n_embd_out)(model.handle)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gguf
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.minilm import minilm_gguf
+from tests.fakes.tiny_bert import write_tiny_bert
 from worker.engine.attention_tile import TILE, worth_filling
 from worker.engine.embedder_api import EmbedConfig
 from worker.engine.model import LoadedModel
@@ -55,6 +57,31 @@ def test_vectors_of_a_batch_that_is_filled_up():
         assert a.shape == (2, 384)
         np.testing.assert_allclose(a, b, atol=2e-2)
         assert ((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99999
+
+
+@pytest.mark.parametrize("pooling", [gguf.PoolingType.MEAN, gguf.PoolingType.CLS, gguf.PoolingType.RANK])
+@pytest.mark.parametrize("pack_inputs", [3, 4, 64])
+def test_however_a_model_pools_and_packs_it_is_the_same_filled_up(pooling, pack_inputs, tmp_path):
+    tiny = write_tiny_bert(tmp_path / "tiny.gguf", pooling=pooling)
+    inputs = [(1, 2, 3), (7,) * 20, (9, 8)]
+    rows = []
+    with LoadedModel(tiny.path, n_gpu_layers=0) as model:
+        for on_cpu in (True, False):
+            context = PoolingContext(model, EmbedConfig(pack_inputs=pack_inputs, on_cpu=on_cpu))
+            assert (context._fill_from <= 25) is on_cpu
+            rows.append(context.run(inputs))
+            context.close()
+    np.testing.assert_allclose(*rows, atol=2e-2)
+
+
+def test_a_model_of_few_places_is_not_given_more_tokens_than_it_has(tmp_path):
+    """llama.cpp aborts the process at a place beyond the last of the model's table."""
+    tiny = write_tiny_bert(tmp_path / "short.gguf", n_ctx=16)
+    with LoadedModel(tiny.path, n_gpu_layers=0) as model:
+        context = PoolingContext(model, EmbedConfig())
+        assert (context.limit, context._fill_from) == (16, TILE)
+        assert context.run([(1,) * 10]).shape == (1, 32)
+        context.close()
 
 
 def test_one_sequence_too_few_leaves_it_as_it_is():

@@ -79,3 +79,20 @@ def test_every_input_once_within_the_limits(requests, inputs):
         assert len(batch) == 1 or sum(len(item.tokens) for item in batch) <= 10
         seen += names(batch)
     assert sorted(seen) == [(str(i), j) for i, lengths in enumerate(requests) for j in range(len(lengths))]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "drop", "batch"]), st.integers(1, 15)), max_size=40))
+def test_waiting_tokens_are_those_of_the_inputs_that_were_in_no_batch(steps):
+    packed, waiting, left = queue(), [], 0
+    for what, number in steps:
+        if what == "add":
+            waiting.append(pending(str(len(waiting)), *[number] * 3))
+            packed.add(waiting[-1])
+            left += 3 * number
+        elif what == "drop" and waiting:
+            one = waiting.pop(number % len(waiting))
+            left -= one.tokens_left()
+            packed.drop(one)
+        elif what == "batch":
+            left -= sum(len(item.tokens) for item in packed.next_batch(longest=number))
+        assert packed.waiting_tokens == left
