@@ -31,6 +31,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         self._extra: set[str] = set()
         self._events_due = False
         super().__init__(*args, **kwargs)
+        if self.hub is not None:  # it closes after the last task, and its timers do not fire any more
+            self.hub.on_close.add(lambda _hub: self._send_events())
         # Celery takes a Redis that is full or not ready yet, as it subscribes its queues anew, for the worker's end.
         self.connection_errors = (*self.conninfo.connection_errors, *TRANSIENT)
 

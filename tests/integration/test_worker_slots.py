@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import statistics
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -109,6 +111,34 @@ def test_a_draining_worker_finishes_what_it_has_and_leaves(fleet, asked):
         assert process.wait(PATIENCE_S) == 0
         assert fleet.types("long")[-1] == "failed"
         assert not fleet.client.exists(keys.worker_lease("w1"), keys.WORKERS, keys.credits_of("w1"))
+
+
+@contextmanager
+def ended_tasks(fleet: Fleet) -> Iterator[list[str]]:
+    """Ids of the jobs whose Celery tasks end meanwhile, as Flower hears of them."""
+    ended: list[str] = []
+    before = fleet.client.pubsub_numpat()
+    with fleet.app.connection_for_read() as connection:
+        receiver = fleet.app.events.Receiver(connection, {"task-succeeded": lambda event: ended.append(event["uuid"])})
+        reading = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
+        reading.start()
+        until(lambda: fleet.client.pubsub_numpat() > before)
+        try:
+            yield ended
+        finally:
+            receiver.should_stop = True
+            reading.join(PATIENCE_S)
+
+
+def test_a_worker_that_leaves_tells_how_its_last_task_ended(fleet):
+    with ended_tasks(fleet) as ended, fleet.worker("w1", slots=1) as process:
+        fleet.submit("last", body={"hold": True})
+        until(lambda: "progress" in fleet.types("last"))
+        process.terminate()
+        until(lambda: fleet.info("w1") and fleet.info("w1").draining)
+        fleet.cancel("last")
+        assert process.wait(PATIENCE_S) == 0
+        until(lambda: len(ended) == 1)
 
 
 @pytest.fixture
