@@ -119,7 +119,8 @@ def ended_tasks(fleet: Fleet) -> Iterator[list[str]]:
     ended: list[str] = []
     before = fleet.client.pubsub_numpat()
     with fleet.app.connection_for_read() as connection:
-        receiver = fleet.app.events.Receiver(connection, {"task-succeeded": lambda event: ended.append(event["uuid"])})
+        hears = {"task-succeeded": lambda event: ended.append(event["uuid"])}
+        receiver = fleet.app.events.Receiver(connection, hears)
         reading = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
         reading.start()
         until(lambda: fleet.client.pubsub_numpat() > before)
