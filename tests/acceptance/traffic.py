@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -103,15 +104,15 @@ class Traffic:
             chats.create(model=MODEL, messages=say.asking("sealederror"), temperature=say["sealedvalue"])
 
     def long_streams(self, meanwhile: Callable[[], None]) -> None:
-        """A plain and a sealed one; when both have begun, `meanwhile` happens, and then both go on to their ends."""
-        asked = {"model": MODEL, "max_tokens": 600, "stream": True, "temperature": 0}
+        """A plain and a sealed one; when both have begun, `meanwhile` happens, and then both go on."""
+        asked = {"model": MODEL, "max_tokens": 3000, "stream": True, "temperature": 0}
         on = {"ignore_eos": True}  # so that they are still under way whatever the machine's speed
         plain = self.site.openai.chat.completions.create(**asked, messages=self.say.asking("failover"), extra_body=on)
         sealed = self.sealed.chat.completions.create(**asked, messages=self.say.asking("sealedfailover"), **on)
         readers = [Reader(plain), Reader(sealed)]
-        assert eventually(lambda: all(reader.chunks > 2 for reader in readers), 30)
+        assert eventually(lambda: all(reader.chunks > 2 for reader in readers), 60)
         meanwhile()
-        assert [reader.ended() for reader in readers] == [None, None]
+        assert [reader.goes_on() for reader in readers] == [None, None]
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         return self.site.api.post(f"/v1/{path}", json=body)
@@ -121,10 +122,11 @@ class Traffic:
 
 
 class Reader:
-    """Reads a stream in a thread of its own."""
+    """Reads a stream in a thread of its own, until it has enough."""
 
     def __init__(self, stream: Any) -> None:
         self.chunks = 0
+        self._enough = math.inf
         self._stream = stream
         self._problem: Exception | None = None
         self._thread = threading.Thread(target=self._read)
@@ -132,13 +134,18 @@ class Reader:
 
     def _read(self) -> None:
         try:
-            for _ in self._stream:
-                self.chunks += 1
+            with self._stream:
+                for _ in self._stream:
+                    self.chunks += 1
+                    if self.chunks >= self._enough:
+                        return
+            self._problem = EOFError("it ended by itself")
         except (openai.OpenAIError, pendra.APIError, ValueError, httpx.HTTPError) as exc:
             self._problem = exc
 
-    def ended(self) -> Exception | None:
-        """What went wrong, when it is over."""
-        self._thread.join(60)
+    def goes_on(self, chunks: int = 50) -> Exception | None:
+        """So many more, and nobody reads on; what went wrong."""
+        self._enough = self.chunks + chunks
+        self._thread.join(180)
         assert not self._thread.is_alive()
         return self._problem
