@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.acceptance.stack import Stack, eventually, free_port
+from tests.fakes.waiting import PATIENCE_S
 
 _AUTH = ("ops", "hush")
 
@@ -52,12 +53,12 @@ def flower_of(stack: Stack) -> Iterator[Flower]:
         process = subprocess.Popen(argv, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     base = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=base, auth=_AUTH, timeout=15, trust_env=False) as client:
+        with httpx.Client(base_url=base, auth=_AUTH, timeout=PATIENCE_S, trust_env=False) as client:
             assert eventually(lambda: process.poll() is None and _answers(client), 60, 0.1), log.read_text()
             yield Flower(client)
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(PATIENCE_S)
 
 
 def _answers(client: httpx.Client) -> bool:

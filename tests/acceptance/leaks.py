@@ -19,6 +19,7 @@ import redis
 
 from tasks.redis_client import connect
 from tests.acceptance.stack import Stack, eventually, free_port
+from tests.fakes.waiting import PATIENCE_S
 
 Evidence = list[tuple[str, bytes]]
 LOGIN = ("ops", "hush")
@@ -140,14 +141,14 @@ def flower(stack: Stack) -> Iterator[httpx.Client]:
     env = stack.env() | {"FLOWER_BASIC_AUTH": ":".join(LOGIN), "PENDRA_REDIS_URL": stack.status_url()}
     with (stack.home / "logs" / "flower.log").open("wb") as log:
         process = subprocess.Popen(argv, env=env, stdout=log, stderr=log)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=LOGIN, timeout=20, trust_env=False)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=LOGIN, timeout=PATIENCE_S, trust_env=False)
     try:
         with client:
-            assert eventually(lambda: _workers(client), 40, 0.2), "Flower sees no worker"
+            assert eventually(lambda: _workers(client), 60, 0.2), "Flower sees no worker"
             yield client
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(PATIENCE_S)
 
 
 def _workers(client: httpx.Client) -> object:

@@ -105,7 +105,7 @@ class Site:
         begun = self.api.post(f"/api/v1/{what}", json={"model": model, **more})
         assert begun.status_code == 202, begun.text
         place = f"/api/v1/installs/{begun.json()['data'][0]['id']}"
-        return dict(eventually(lambda: _ended(self.api.get(place).json()), 30))
+        return dict(eventually(lambda: _ended(self.api.get(place).json()), 60))
 
     def found(self, backend: str, model: str) -> bool:
         """Whether the proxy's heartbeat says that this backend has the model."""
@@ -139,8 +139,8 @@ def running_site(home: Path, models_dir: Path, **env: str) -> Iterator[Site]:
         backends |= {"PENDRA_REFRESH_SECONDS": "0.3", "PENDRA_PRIVATE_SOURCES": "true", **env}  # models from files
         stack = held.enter_context(running(Stack(home, models_dir, args=("--slots", "2"), backends=backends)))
         headers = {"Authorization": f"Bearer {stack.key}"}
-        api = held.enter_context(httpx.Client(base_url=stack.url, headers=headers, timeout=60))
-        openai_client = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0, timeout=60)
+        api = held.enter_context(httpx.Client(base_url=stack.url, headers=headers, timeout=120))
+        openai_client = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0, timeout=120)
         pendra_client = pendra.Pendra(api_key=stack.key, base_url=stack.url)
         held.callback(openai_client.close)
         held.callback(pendra_client.close)

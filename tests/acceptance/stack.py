@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -128,6 +129,15 @@ class Stack:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def leaving(stack: Stack, path: str, body: dict[str, Any]) -> Iterator[http.client.HTTPConnection]:
+    """A client that has asked, and is gone when the block ends, whatever has come by then."""
+    headers = {"Authorization": f"Bearer {stack.key}", "Content-Type": "application/json"}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)) as wire:
+        wire.request("POST", path, json.dumps(body), headers)
+        yield wire
 
 
 @contextlib.contextmanager

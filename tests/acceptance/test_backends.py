@@ -18,6 +18,7 @@ from tests.acceptance.stack import MODEL, eventually
 from tests.fakes.lmstudio_server import GEMMA, LLAMA, NOMIC
 from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model
 from tests.fakes.speaches_server import KOKORO, TEXT, WHISPER
+from tests.fakes.waiting import PATIENCE_S
 
 
 def test_each_model_is_listed_once_with_what_it_is_for(site: Site) -> None:
@@ -139,7 +140,7 @@ def test_a_client_that_goes_away_closes_the_upstream_request(site: Site) -> None
         body = {"model": THINKER.name, "messages": HELLO, "stream": True}
         with site.api.stream("POST", "/v1/chat/completions", json=body) as reply:
             next(reply.iter_lines())
-        assert site.ollama.closed.wait(10)
+        assert site.ollama.closed.wait(PATIENCE_S)
     finally:
         site.ollama.faults.hang_after = None
 

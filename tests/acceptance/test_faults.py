@@ -42,7 +42,7 @@ def test_a_killed_part_is_restarted_and_serves_again(fragile: Stack, role: str) 
         done = fragile.cli("status", "--json")
         return done.returncode == 0 and any(p["pid"] not in {victim, None} for p in fragile.processes(role))
 
-    assert eventually(replaced, 30), f"{role} was not restarted"
+    assert eventually(replaced, 60), f"{role} was not restarted"
     assert eventually(lambda: answers(fragile), 60), f"no answer after {role} was killed"
 
 

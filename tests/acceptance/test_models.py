@@ -92,16 +92,15 @@ def test_a_fresh_machine_installs_answers_and_uninstalls(fresh: Stack, client: h
 
 
 def test_the_same_over_http(fresh: Stack, client: httpx.Client) -> None:
-    (begun,) = client.post("/api/v1/installs", json={"model": MODEL}).json()["data"]
+    with client.stream("GET", "/api/v1/installs/events") as response:  # before it begins: its first step is told, too
+        (begun,) = client.post("/api/v1/installs", json={"model": MODEL}).json()["data"]
+        told = list(until_its_end(rows_of(response), begun["id"]))
     path = f"/api/v1/installs/{begun['id']}"
-    stages: list[str] = []
-    with client.stream("GET", f"{path}/events") as response:
-        for line in response.iter_lines():
-            if line.startswith('data: {"action"'):
-                stages += [stage for stage in [_stage(line)] if stages[-1:] != [stage]]
-    assert stages[0] == "waiting"
-    assert stages[-1] == "done", client.get(path).json()
-    assert {"downloading", "verifying"} & set(stages)
+    assert told[0]["stage"] == "waiting"
+    assert told[-1]["stage"] == "done", told[-1]
+    assert {"downloading", "extracting", "verifying"} & {row["stage"] for row in told}
+    with client.stream("GET", f"{path}/events") as response:  # one install's: how it stands, and its end
+        assert [row["stage"] for row in rows_of(response)] == ["done"]
     assert eventually(lambda: served(client) == [MODEL], every=0.02)
     assert chat(client).status_code == 200
     (gone,) = client.post("/api/v1/uninstalls", json={"model": MODEL, "force": True}).json()["data"]
@@ -121,5 +120,15 @@ def uninstall(stack: Stack, *args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, env=stack.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def _stage(line: str) -> Any:
-    return json.loads(line.removeprefix("data: "))["stage"]
+def rows_of(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    """What a stream of installs tells."""
+    found = (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith('data: {"action"'))
+    return (json.loads(line) for line in found)
+
+
+def until_its_end(rows: Iterator[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if row["id"] == name:
+            yield row
+            if row["state"] != "running":
+                return
