@@ -15,7 +15,7 @@ from bridge.entries import Found
 from bridge.fleet import Gone
 from bridge.jobs import JobRecord, JobState
 from bridge.ledger import Ledger
-from bridge.loose_ends import LooseEnd
+from bridge.loose_ends import tie_up
 from bridge.outbox import Outbox
 from bridge.supervision import CLAIM_S, Due, Timer
 from tasks.contract import WorkerInfo
@@ -83,4 +83,4 @@ class Adoption:
         job_id, attempt = found.entry.id, found.entry.attempt
         if found.holder:
             self._ledger.effects.append(CancelOnWorker(found.holder, job_id, attempt))
-        self._ledger.tie_up(LooseEnd(job_id, attempt, found.holder, 0.0))
+        self._ledger.effects += tie_up(job_id, attempt)

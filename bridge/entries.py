@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from bridge.jobs import JobRecord
 from bridge.protocol import JobFrame
 from tasks.contract import Frozen, Job, Resume
 
@@ -35,6 +36,29 @@ class Entry(Frozen):
     @property
     def id(self) -> str:
         return self.frame.job_id
+
+    @classmethod
+    def of(cls, record: JobRecord) -> Entry:
+        """The open job as it is now."""
+        return cls(
+            frame=record.frame,
+            attempt=record.attempt,
+            next_seq=record.next_seq,
+            streamed=record.streamed,
+            continuable=record.continuable,
+            tokens=tuple(record.tokens),
+            kid=record.kid,
+            steps=tuple(record.steps),
+            losses=record.losses,
+            handovers=record.handovers,
+            unacked=tuple(record.outbox),
+        )
+
+    @classmethod
+    def ended(cls, record: JobRecord) -> Entry:
+        """The job that is over."""
+        stub = record.frame.model_copy(update={"body": {}})
+        return cls(frame=stub, attempt=record.attempt, over=True)
 
 
 class HostFailure(Frozen):

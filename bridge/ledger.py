@@ -9,34 +9,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from bridge import problems, replies
+from bridge import problems, replies, stopping
 from bridge.admission import Rates
-from bridge.effects import (
-    Acquire,
-    CancelOnWorker,
-    DropBlobs,
-    Effect,
-    Fence,
-    Forget,
-    Release,
-    Remember,
-    Send,
-    SendReply,
-)
+from bridge.effects import Acquire, DropBlobs, Effect, Forget, Remember, Send, SendReply
 from bridge.entries import Entry
 from bridge.fleet import Fleet
 from bridge.flow import Flow
 from bridge.hooks import Hooks, NoHooks
 from bridge.jobs import JobRecord, JobState, JobTable, Outcome, move
-from bridge.loose_ends import LooseEnd, LooseEnds
+from bridge.loose_ends import LooseEnds
 from bridge.outbox import Outbox
 from bridge.pace import Pace
+from bridge.payload import payload_of
 from bridge.placement import need_of
 from bridge.protocol import JobFrame
 from bridge.scheduler import Go, Scheduler, Waiting
 from bridge.supervision import Due, Timer, Timers, may_hand_over, may_run_again
 from tasks import keys
-from tasks.contract import Finished, Job, Resume
+from tasks.contract import Finished
 from tasks.errors import PendraError, WorkerError
 from tasks.tracing import context_of
 
@@ -62,6 +52,8 @@ class Ledger:
     def linked(self) -> bool:
         return self.flow.linked
 
+    # ---------------------------------------------------------------- frames for the API
+
     def send(self, text: str) -> None:
         """A frame for the API that belongs to no outbox: it is lost while the link is down."""
         if self.flow.linked:
@@ -81,7 +73,19 @@ class Ledger:
         else:
             self.flow.wait(record)
 
-    # ---------------------------------------------------------------- a job's life
+    def send_reply(self, record: JobRecord) -> None:
+        """A large reply goes beside its result; while the link is down it waits for the API to ask."""
+        if record.reply is not None and self.linked:
+            self.effects.append(SendReply(record.id, record.reply))
+
+    def acked(self, job_id: str, seq: int) -> None:
+        """The API has everything of the job up to and including `seq`."""
+        record = self.jobs.get(job_id)
+        self.jobs.ack(job_id, seq)
+        if record is not None and record.reply is not None and self.jobs.get(job_id) is None:
+            self.effects.append(DropBlobs(job_id, keys.reply(job_id)))
+
+    # ---------------------------------------------------------------- until it has a slot
 
     def open(self, frame: JobFrame, now: float) -> JobRecord:
         remaining = self.remaining(frame)
@@ -100,20 +104,7 @@ class Ledger:
     def remember(self, record: JobRecord) -> None:
         """Write it down as it is now, for a bridge that may have to go on with it."""
         record.remembered = True
-        entry = Entry(
-            frame=record.frame,
-            attempt=record.attempt,
-            next_seq=record.next_seq,
-            streamed=record.streamed,
-            continuable=record.continuable,
-            tokens=tuple(record.tokens),
-            kid=record.kid,
-            steps=tuple(record.steps),
-            losses=record.losses,
-            handovers=record.handovers,
-            unacked=tuple(record.outbox),
-        )
-        self.effects.append(Remember(entry))
+        self.effects.append(Remember(Entry.of(record)))
 
     def wait(self, record: JobRecord, *, first: bool = False, blocked_until: float = 0.0) -> None:
         frame = record.frame
@@ -128,7 +119,7 @@ class Ledger:
         if record.attempt:
             self.remember(record)
         self.hooks.released(record)
-        self.effects.append(Acquire(self._job(record), released.plan.candidates))
+        self.effects.append(Acquire(payload_of(record, self.bridge_id), released.plan.candidates))
 
     def put_back(self, record: JobRecord, blocked_until: float) -> None:
         """The attempt got no slot: wait again, same attempt."""
@@ -136,34 +127,7 @@ class Ledger:
         move(record, JobState.WAITING)
         self.wait(record, first=True, blocked_until=blocked_until)
 
-    def run_again(self, record: JobRecord, *, avoid: str = "", blocked_until: float = 0.0) -> None:
-        """Give this attempt up; the next one waits at the head of the queue and goes on after what was delivered."""
-        record.avoid, record.blocked_until = avoid, blocked_until
-        if record.private and record.state in {JobState.DISPATCHED, JobState.RUNNING}:
-            self._fence(record)
-            return
-        self._stop(record, give_back=True)
-        self._next_attempt(record)
-
-    def fenced_off(self, record: JobRecord) -> None:
-        """All that the lost attempt of a private job had published was taken: another may go on after it."""
-        self._drop_slot(record)
-        self._next_attempt(record)
-
-    def _fence(self, record: JobRecord) -> None:
-        """The fence comes first, so that nothing the worker says about being stopped is published."""
-        self.effects.append(Fence(record.id, record.attempt))
-        if record.state is JobState.RUNNING and record.stopped < record.attempt:
-            record.stopped = record.attempt
-            self.effects.append(CancelOnWorker(record.worker_id, record.id, record.attempt))
-        move(record, JobState.FENCING, worker_id=record.worker_id)
-
-    def _next_attempt(self, record: JobRecord) -> None:
-        record.attempt += 1
-        record.worker_id = record.worker_name = record.epoch = ""
-        record.seen_seq = record.next_seq - 1
-        move(record, JobState.WAITING, avoid=record.avoid)
-        self.wait(record, first=True, blocked_until=record.blocked_until)
+    # ---------------------------------------------------------------- attempts that were lost
 
     def lose(self, record: JobRecord, problem: PendraError, now: float) -> None:
         """A worker lost the attempt: another goes on after what was delivered, or, lost too often, an error."""
@@ -182,6 +146,34 @@ class Ledger:
         else:
             self.fail(record, problem, now, give_back=True, seq=record.api_seq + 1 if record.behind else None)
 
+    def run_again(self, record: JobRecord, *, avoid: str = "", blocked_until: float = 0.0) -> None:
+        """Give this attempt up; the next one waits at the head of the queue and goes on after what was delivered."""
+        record.avoid, record.blocked_until = avoid, blocked_until
+        if record.private and record.state in {JobState.DISPATCHED, JobState.RUNNING}:
+            self.effects += stopping.fence(record)
+            move(record, JobState.FENCING, worker_id=record.worker_id)
+            return
+        self._stop(record, give_back=True)
+        self._next_attempt(record)
+
+    def fenced_off(self, record: JobRecord) -> None:
+        """All that the lost attempt of a private job had published was taken: another may go on after it."""
+        self._drop_slot(record)
+        self._next_attempt(record)
+
+    def _next_attempt(self, record: JobRecord) -> None:
+        record.attempt += 1
+        record.worker_id = record.worker_name = record.epoch = ""
+        record.seen_seq = record.next_seq - 1
+        move(record, JobState.WAITING, avoid=record.avoid)
+        self.wait(record, first=True, blocked_until=record.blocked_until)
+
+    def stop_stale(self, record: JobRecord, worker_id: str, attempt: int) -> None:
+        """Something arrived from an attempt that was given up: make sure, once, that its worker knows."""
+        self.effects += stopping.tell(record, worker_id, attempt)
+
+    # ---------------------------------------------------------------- the end
+
     def finish(self, record: JobRecord, event: Finished, now: float) -> None:
         view = self.fleet.get(record.worker_id)
         try:
@@ -198,18 +190,6 @@ class Ledger:
         if record.dispatched is not None:
             self.rates.served(record.frame.model, now - record.dispatched)
         self._end(record, Outcome.FINISHED, now)
-
-    def send_reply(self, record: JobRecord) -> None:
-        """A large reply goes beside its result; while the link is down it waits for the API to ask."""
-        if record.reply is not None and self.linked:
-            self.effects.append(SendReply(record.id, record.reply))
-
-    def acked(self, job_id: str, seq: int) -> None:
-        """The API has everything of the job up to and including `seq`."""
-        record = self.jobs.get(job_id)
-        self.jobs.ack(job_id, seq)
-        if record is not None and record.reply is not None and self.jobs.get(job_id) is None:
-            self.effects.append(DropBlobs(job_id, keys.reply(job_id)))
 
     def fail(
         self, record: JobRecord, problem: PendraError, now: float, *, give_back: bool = False, seq: int | None = None
@@ -235,48 +215,14 @@ class Ledger:
 
     def freed(self, record: JobRecord) -> None:
         """The worker of an ended job has freed its slot."""
-        record.loose = False
-        if self.loose.drop(record.id):
-            self.effects.append(Forget(record.id))
-
-    def tie_up(self, end: LooseEnd) -> None:
-        """Do what its worker may not have been able to do; nothing is left of the job then."""
-        self.effects += (Release(end.job_id, end.attempt), Forget(end.job_id))
-
-    def stop_stale(self, record: JobRecord, worker_id: str, attempt: int) -> None:
-        """Something arrived from an attempt that was given up: make sure, once, that its worker knows."""
-        if record.stopped < attempt:
-            record.stopped = attempt
-            self.effects.append(CancelOnWorker(worker_id, record.id, attempt))
-
-    # ---------------------------------------------------------------- parts of these
-
-    def _stop(self, record: JobRecord, *, give_back: bool = False) -> None:
-        """End the attempt in Redis and on the worker. `give_back`: its worker may be unable to free the slot."""
-        if record.state is JobState.WAITING:
-            self.scheduler.remove(record.id)
-            return
-        told = record.state is JobState.RUNNING and record.stopped < record.attempt
-        if told:
-            record.stopped = record.attempt
-            self.effects.append(CancelOnWorker(record.worker_id, record.id, record.attempt))
-        gone = give_back or self.fleet.get(record.worker_id) is None
-        if record.state in {JobState.ACQUIRING, JobState.DISPATCHED} or (record.state is JobState.RUNNING and gone):
-            self.effects.append(Release(record.id, record.attempt))
-        elif told:
-            record.loose = True
-        self._drop_slot(record)
-
-    def _drop_slot(self, record: JobRecord) -> None:
-        self.fleet.drop(record.id)
-        self.scheduler.settled(record.frame.tenant)
+        self.effects += self.loose.freed(record)
 
     def _end(self, record: JobRecord, outcome: Outcome, now: float, code: str = "") -> None:
         if outcome is Outcome.FINISHED:
             self._drop_slot(record)
         record.outcome = outcome
         if record.loose:
-            self._leave_loose(record, now)
+            self.effects += self.loose.add(record, now)
         elif record.remembered and outcome is not Outcome.FINISHED:
             self.effects.append(Forget(record.id))
         if record.frame.laid:
@@ -286,37 +232,23 @@ class Ledger:
         self.hooks.ended(record, code, now)
         self.jobs.retire(record, now)
 
-    def _leave_loose(self, record: JobRecord, now: float) -> None:
-        self.loose.add(record.id, record.attempt, record.worker_id, now)
-        stub = record.frame.model_copy(update={"body": {}})
-        self.effects.append(Remember(Entry(frame=stub, attempt=record.attempt, over=True)))
-
     def _forgotten(self, record: JobRecord) -> None:
         """A finished job stays written down until the API has all of it: should link and bridge go at once, what a
         successor reads in the replay stream is the only copy. Other ends it could not read there."""
         if record.remembered and record.outcome is Outcome.FINISHED:
             self.effects.append(Forget(record.id))
 
-    def _job(self, record: JobRecord) -> Job:
-        frame = record.frame
-        return Job(
-            job_id=frame.job_id,
-            attempt=record.attempt,
-            kind=frame.kind,
-            model=frame.model,
-            stream=frame.stream,
-            body=frame.body,
-            created=frame.created,
-            bridge_id=self.bridge_id,
-            deadline=frame.deadline,
-            labels=frame.labels,
-            blobs=frame.laid,
-            traceparent=record.trace,
-            first_seq=record.next_seq,
-            resume=_resume(record) if record.streamed else None,
-            private=record.private,
-        )
+    # ---------------------------------------------------------------- its slot
 
+    def _stop(self, record: JobRecord, *, give_back: bool = False) -> None:
+        """End the attempt in Redis and on the worker. `give_back`: its worker may be unable to free the slot."""
+        if record.state is JobState.WAITING:
+            self.scheduler.remove(record.id)
+            return
+        worker_frees = not give_back and self.fleet.get(record.worker_id) is not None
+        self.effects += stopping.stop(record, worker_frees=worker_frees)
+        self._drop_slot(record)
 
-def _resume(record: JobRecord) -> Resume:
-    return Resume(token_ids=tuple(record.tokens), kid=record.kid, steps=tuple(record.steps))
+    def _drop_slot(self, record: JobRecord) -> None:
+        self.fleet.drop(record.id)
+        self.scheduler.settled(record.frame.tenant)

@@ -95,8 +95,8 @@ class Watch:
             if record is not None and still_due(timer, record):
                 self._overdue(record, timer.due, now)
         self._ledger.timers.sweep(self._ledger.jobs.open)
-        for end in self._ledger.loose.take_due(now) if self._down is None else ():
-            self._ledger.tie_up(end)
+        if self._down is None:
+            self._ledger.effects += self._ledger.loose.tie_up_due(now)
         for orphan in self._ledger.scheduler.orphans(now):
             self._ledger.fail(self._ledger.jobs.open[orphan.job_id], problems.NO_WORKER, now)
 
@@ -124,8 +124,7 @@ class Watch:
         event(log, logging.WARNING if lost else logging.INFO, why, worker_id=worker_id, jobs=len(lost))
         for record in lost:
             self._ledger.lose(record, problems.worker_lost(worker_id), now)
-        for end in self._ledger.loose.take_of(worker_id):
-            self._ledger.tie_up(end)
+        self._ledger.effects += self._ledger.loose.tie_up_of(worker_id)
 
     def _judge_leases(self, now: float) -> None:
         for worker_id in self._ledger.fleet.lapsed(now):

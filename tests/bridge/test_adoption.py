@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
-import pytest
-
-from bridge.effects import Acquire, CancelOnWorker, Heal, Release
-from bridge.entries import Entry, Found, newest
+from bridge.effects import Acquire, CancelOnWorker, Heal
+from bridge.entries import Found
 from bridge.fleet import Gone
-from bridge.jobs import RETAIN_S
-from bridge.loose_ends import LOOSE_S
-from bridge.protocol import Ack, Cancel
+from bridge.protocol import Ack
 from bridge.supervision import CLAIM_S, SILENT_S
-from tasks.contract import Event, Job, Resume
+from tasks.contract import Resume
 from tasks.keys import WORKER_LEASE_S
-from tests.bridge.builders import WALL, Driven, batch, chunk, claimed, failed, finished, job, progress, worker
-
-
-@dataclass
-class Succession:
-    """A bridge that dies at some point; `stream` is what is in Redis of its workers' events."""
-
-    old: Driven
-    stream: list[list[Event]] = field(default_factory=list)
-
-    def publish(self, *events: Event, unread: bool = False) -> None:
-        self.stream.append(list(events))
-        if not unread:
-            self.old.events(*events)
-
-    def successor(self, *fleet: Any, holders: dict[str, str] | None = None, trimmed: int = 0) -> Driven:
-        """A new session that has adopted everything. `holders`: jobs that hold a slot, by worker."""
-        new = Driven(*fleet, linked=False)
-        new.now = self.old.now
-        left = [Found(entry, (holders or {}).get(entry.id, "")) for entry in self.old.registry.values()]
-        new.registry = dict(self.old.registry)
-        new.do(new.session.adopt(left, new.now))
-        new.session.heal_started()
-        for events in self.stream[trimmed:]:
-            new.do(new.session.events(batch(*events), new.now))
-        new.do(new.session.healed(new.now, full=True))
-        new.do(new.session.adopted(new.now))
-        return new
-
-
-def acquires(driven: Driven) -> list[Acquire]:
-    return [effect for effect in driven.effects if isinstance(effect, Acquire)]
-
-
-def running(*fleet: Any) -> Succession:
-    made = Succession(Driven(*(fleet or (worker(),))))
-    made.old.start()
-    made.stream.append([claimed()])
-    return made
+from tests.bridge.builders import Driven, chunk, claimed, failed, finished, job, worker
+from tests.bridge.succession import Succession, acquires, running
 
 
 def test_a_stream_goes_on_where_the_reader_is() -> None:
@@ -94,21 +50,6 @@ def test_an_end_that_was_lost_with_link_and_bridge_is_told_by_the_successor() ->
     assert new.text() == "b"
     assert len(new.of("usage")) == len(new.of("result")) == 1
     assert acquires(new) == []
-
-
-@pytest.mark.parametrize("how", ["ack", "welcome", "nobody asked again"])
-def test_what_the_api_has_is_written_down_no_longer(how: str) -> None:
-    succession = running()
-    succession.publish(finished(1))
-    old = succession.old
-    assert old.registry
-    if how == "ack":
-        old.send(Ack(job_id="j1", seq=1))
-    elif how == "welcome":
-        old.link()
-    else:
-        old.tick(RETAIN_S + 0.1, worker())
-    assert not old.registry
 
 
 def test_a_worker_that_dies_after_its_bridge_is_followed_by_another() -> None:
@@ -226,122 +167,6 @@ def test_tenants_are_counted_once() -> None:
     new.events(failed(1))
     assert not new.session._ledger.scheduler._tenants
     assert not new.session._ledger.fleet._holder
-
-
-def test_the_entry_is_written_anew_with_every_attempt_and_gone_at_the_end() -> None:
-    driven = Driven(worker("w1"), worker("w2"))
-    driven.start(worker_id="w1")
-    driven.events(progress(seq=1), chunk(2, "a", tokens=(5,)))
-    assert driven.registry["j1"].attempt == 0
-    driven.tick(4.0, worker("w2"))
-    entry = driven.registry["j1"]
-    assert (entry.attempt, entry.next_seq, entry.tokens, entry.streamed, entry.losses) == (1, 3, (5,), True, 1)
-    driven.send(Cancel(job_id="j1"))
-    assert not driven.registry
-
-
-def test_a_job_that_its_worker_has_still_to_stop_is_written_down_as_over() -> None:
-    driven = Driven(worker("w1"))
-    driven.start()
-    driven.send(Cancel(job_id="j1"))
-    entry = driven.registry["j1"]
-    assert (entry.over, entry.attempt, entry.frame.body) == (True, 0, {})
-    driven.clear()
-    driven.tick(LOOSE_S + 0.1, worker("w1"))
-    assert driven.effects == [Release("j1", 0)], "should its worker not have done it"
-    assert not driven.registry
-
-
-def test_its_worker_says_when_it_has_stopped() -> None:
-    driven = Driven(worker("w1"))
-    driven.start()
-    driven.send(Cancel(job_id="j1"))
-    driven.clear()
-    driven.events(chunk(1, "a", tokens=(5,)))
-    assert driven.registry
-    driven.events(failed(2, code="cancelled"))
-    assert not driven.registry
-    driven.tick(LOOSE_S + 0.1, worker("w1"))
-    assert not driven.effects
-
-
-def test_when_the_worker_of_such_a_job_is_gone_its_slot_is_freed_at_once() -> None:
-    driven = Driven(worker("w1"))
-    driven.start()
-    driven.send(Cancel(job_id="j1"))
-    driven.clear()
-    driven.do(driven.session.fleet_news(Gone("w1"), driven.now))
-    assert driven.effects == [Release("j1", 0)]
-    assert not driven.registry
-    driven.tick(LOOSE_S + 0.1)
-    assert driven.effects.count(Release("j1", 0)) == 1
-
-
-def test_while_redis_is_away_it_waits() -> None:
-    driven = Driven(worker("w1"))
-    driven.start()
-    driven.send(Cancel(job_id="j1"))
-    driven.session.redis_lost(driven.now)
-    driven.clear()
-    driven.tick(LOOSE_S + 1, silent=True)
-    assert not driven.effects
-    driven.do(driven.session.redis_back(driven.now, data_lost=False))
-    driven.tick(0.1)
-    assert driven.effects == [Release("j1", 0)]
-
-
-def test_a_deadline_that_ends_a_running_job_leaves_it_loose_too_but_not_its_own_end() -> None:
-    driven = Driven(worker("w1"))
-    driven.start("j1", deadline=WALL + driven.now + 2)
-    driven.start("j2")
-    driven.tick(2.1, worker("w1"))
-    driven.events(failed(1, "j2"))
-    assert [entry.over for entry in driven.registry.values()] == [True]
-
-
-@pytest.mark.parametrize("holder", ["w1", ""])
-def test_a_successor_stops_what_is_over_and_frees_its_slot(holder: str) -> None:
-    succession = running()
-    succession.old.send(Cancel(job_id="j1"))
-    new = succession.successor(worker(), holders={"j1": holder})
-    told = [CancelOnWorker("w1", "j1", 0)] if holder else []
-    assert [one for one in new.effects if not isinstance(one, Heal)] == [*told, Release("j1", 0)]
-    assert not new.registry
-    assert not new.session.open_jobs
-    new.link()
-    assert not acquires(new)
-
-
-def test_what_was_refused_is_not_written_down() -> None:
-    driven = Driven(worker())
-    driven.send(job(model="other"))
-    assert not driven.registry
-
-
-def test_after_redis_lost_its_data_everything_open_is_written_down_as_it_is() -> None:
-    driven = Driven(worker())
-    driven.start()
-    driven.events(chunk(1, "a", tokens=(5,)))
-    driven.registry.clear()
-    driven.do(driven.session.redis_back(driven.now, data_lost=True))
-    assert driven.registry["j1"].tokens == (5,)
-
-
-def test_the_payload_says_what_the_entry_does_not_know_yet() -> None:
-    entry = Entry(frame=job(), attempt=0)
-    payload = Job(
-        job_id="j1",
-        attempt=1,
-        model="m",
-        body={},
-        created=0,
-        bridge_id="b",
-        first_seq=4,
-        resume=Resume(token_ids=(9,)),
-    )
-    made = newest(entry, payload)
-    assert (made.attempt, made.next_seq, made.streamed, made.tokens) == (1, 4, True, (9,))
-    assert newest(made, payload.model_copy(update={"attempt": 0})) is made
 
 
 def test_heals_asked_for_while_adopting_are_those_of_a_live_session() -> None:
