@@ -18,7 +18,7 @@ from tasks.settings import load_settings
 from tests.fakes.backend_parts import DirectPublisher, RecordingReply, chat
 from tests.fakes.tiny_llama import write_tiny_llama
 from tests.fakes.waiting import until
-from tests.worker.test_runtime import World
+from tests.worker.runtime.world import World
 from worker import unloading
 from worker.backends.base import CancelToken
 from worker.control import Restore, Unload, parse
