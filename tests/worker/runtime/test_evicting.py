@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from tasks.errors import (
-    WorkerError,
-)
+from tasks.errors import WorkerError
 from tests.fakes.tiny_llama import write_tiny_llama
 from tests.fakes.waiting import until
 

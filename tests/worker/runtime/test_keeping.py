@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import (
-    BadRequestError,
-)
+from tasks.errors import BadRequestError
 from tests.fakes.waiting import until
 from tests.worker.runtime.world import World
 

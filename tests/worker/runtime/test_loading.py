@@ -6,11 +6,7 @@ import json
 
 import pytest
 
-from tasks.errors import (
-    JobCancelledError,
-    NotFoundError,
-    UnavailableError,
-)
+from tasks.errors import JobCancelledError, NotFoundError, UnavailableError
 from tests.fakes.waiting import until
 from tests.worker.runtime.world import loading
 from worker.backends.base import CancelToken

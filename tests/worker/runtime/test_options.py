@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from tasks.errors import (
-    WorkerError,
-)
+from tasks.errors import WorkerError
 from tests.fakes.tiny_lora import write_tiny_lora
 from tests.worker.runtime.world import World
 from worker.capacity import Plan

@@ -8,10 +8,7 @@ import time
 import pytest
 
 from tasks.contract import Job
-from tasks.errors import (
-    JobCancelledError,
-    PendraError,
-)
+from tasks.errors import JobCancelledError, PendraError
 from tasks.settings import load_settings
 from tests.fakes.backend_parts import DirectPublisher, RecordingReply, chat
 from tests.fakes.waiting import until

@@ -7,11 +7,7 @@ import shutil
 
 import pytest
 
-from tasks.errors import (
-    BadRequestError,
-    NotFoundError,
-    WorkerError,
-)
+from tasks.errors import BadRequestError, NotFoundError, WorkerError
 from tests.worker.runtime.world import World
 
 
