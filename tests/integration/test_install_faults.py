@@ -49,12 +49,12 @@ def installed_once(host: Host, server: FileServer) -> bool:
 
 
 async def test_the_link_is_lost_meanwhile(world: World, host: Host) -> None:
-    with serving(FileServer(pace_s=0.1)) as server:
+    with serving(FileServer(drip=True)) as server:
         await ask(world, server)
         assert world.api.socket is not None
         world.api.socket.transport.abort()
         await world.api.stop()
-        server.pace_s = 0.0
+        server.drip = False
         await eventually((host.store / "tiny.gguf").exists)
         heard = len(world.api.frames)
         await world.api.start()
@@ -69,22 +69,22 @@ async def test_the_link_is_lost_meanwhile(world: World, host: Host) -> None:
 
 
 async def test_the_bridge_is_restarted_meanwhile(world: World, host: Host) -> None:
-    with serving(FileServer(pace_s=0.1)) as server:
+    with serving(FileServer(drip=True)) as server:
         await ask(world, server)
         await restart(world)
         seen = len(world.api.of("progress", REQUEST))
         await eventually(lambda: len(world.api.of("progress", REQUEST)) > seen)
-        server.pace_s = 0.0
+        server.drip = False
         await eventually(lambda: world.api.of("result", REQUEST))
         assert installed_once(host, server)
 
 
 async def test_it_ends_while_no_bridge_is_there_and_is_asked_again(world: World, host: Host) -> None:
-    with serving(FileServer(pace_s=0.1)) as server:
+    with serving(FileServer(drip=True)) as server:
         await ask(world, server)
         world.stop.set()
         await world.running
-        server.pace_s = 0.0
+        server.drip = False
         await eventually((host.store / "tiny.gguf").exists)
         await restart(world)
         await eventually(lambda: world.api.of("result", REQUEST))

@@ -73,13 +73,13 @@ def info(flower: httpx.Client, task_id: str) -> dict[str, Any]:
 
 
 def test_asked_and_watched_over_flower(flower: httpx.Client, place: Host):
-    with serving(FileServer(pace_s=0.1)) as server:
+    with serving(FileServer(drip=True)) as server:
         task_id = ask(flower, **tiny(server))
         until(lambda: result(flower, task_id)["state"] == "PROGRESS", every_s=0.05)
         until(lambda: "256.1 kB" in str(info(flower, task_id).get("result")), every_s=0.05)
         assert "downloading" in str(info(flower, task_id)["result"])
         assert info(flower, task_id)["state"] == "PROGRESS"
-        server.pace_s = 0.0
+        server.drip = False
         until(lambda: result(flower, task_id)["state"] == "SUCCESS", every_s=0.05)
     said = json.dumps(result(flower, task_id)["result"])
     assert "tiny:1" in said

@@ -88,7 +88,7 @@ def test_progress_is_a_state_and_an_event_for_flower(host: Host):
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    with serving(FileServer(pace_s=0.1)) as server:
+    with serving(FileServer(drip=True)) as server:
         task_id = host.ask(**tiny(server))
         until(lambda: host.downloading(task_id), every_s=0.05)
         progress = host.meta(task_id)["result"]
@@ -96,7 +96,7 @@ def test_progress_is_a_state_and_an_event_for_flower(host: Host):
         until(lambda: any(event["type"] == "task-progress" for event in seen), every_s=0.05)
         assert "downloading" in str(state.tasks[task_id].result)
         assert state.tasks[task_id].state == "PROGRESS"
-        server.pace_s = 0.0
+        server.drip = False
         assert host.done(task_id)["status"] == "SUCCESS"
     until(lambda: any(event["type"] == "task-succeeded" for event in seen), every_s=0.05)
     over.set()
@@ -152,12 +152,13 @@ def test_an_agent_that_ends_goes_on_with_its_installs_when_it_starts_again(host:
 
 def test_the_agent_goes_on_without_redis(redis_server, host: Host):
     """Nobody hears the progress, the model is there all the same."""
-    with serving(FileServer(pace_s=0.1)) as server:
+    with serving(FileServer(drip=True)) as server:
         task_id = host.ask(**tiny(server))
         until(lambda: host.downloading(task_id), every_s=0.05)
         redis_server.kill()
+        server.drip = False
         try:
-            until((host.store / "tiny.gguf").exists, 30, 0.05)
+            until((host.store / "tiny.gguf").exists, every_s=0.05)
         finally:
             redis_server.start()
 
@@ -201,10 +202,11 @@ async def test_a_bridge_asks_and_hears(host: Host, redis_url: str):
                 await asyncio.sleep(0.02)
         return dict(driven.of(kind)[-1])
 
-    with serving(FileServer(pace_s=0.05)) as server:
+    with serving(FileServer(drip=True)) as server:
         variant = {"gguf_url": server.url, "gguf_sha256": SHA256, "size": len(GGUF)}
         shell.apply(driven.session.frame(Install(request_id="r1", model="tiny:1", variant=variant), driven.now))
         assert (await heard("progress"))["worker_id"] == NODE
+        server.drip = False
         assert '"tiny:1"' in (await heard("result"))["data"]
         server.stalls = [0, 0, 0, 0]
         other = variant | {"gguf_url": f"{server.base}/other.gguf"}

