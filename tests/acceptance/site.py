@@ -19,7 +19,8 @@ from ops.node_state import live_workers
 from tasks.redis_client import connect
 from tests.acceptance.stack import MODEL, Stack, eventually, running
 from tests.fakes.lmstudio_server import LLAMA, LmStudioServer
-from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model, OllamaServer
+from tests.fakes.ollama_models import EMBEDDER, PAINTER, THINKER, Model
+from tests.fakes.ollama_server import OllamaServer
 from tests.fakes.serving import serving
 from tests.fakes.speaches_server import KOKORO, WHISPER, SpeachesServer
 from tests.fakes.vllm_server import VllmServer

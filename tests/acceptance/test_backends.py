@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.site import BLIND, CHAT, HELLO, PICTURE, SEER, Site
 from tests.acceptance.stack import MODEL, eventually
 from tests.fakes.lmstudio_server import GEMMA, LLAMA, NOMIC
-from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER, Model
+from tests.fakes.ollama_models import EMBEDDER, PAINTER, THINKER, Model
 from tests.fakes.speaches_server import KOKORO, TEXT, WHISPER
 from tests.fakes.waiting import PATIENCE_S
 

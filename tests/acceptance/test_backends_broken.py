@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.site import HELLO, Site
 from tests.acceptance.stack import eventually, leaving
-from tests.fakes.ollama_server import EMBEDDER, THINKER
+from tests.fakes.ollama_models import EMBEDDER, THINKER
 from tests.fakes.waiting import PATIENCE_S
 
 LONG_S = 60.0  # the upstream says nothing for longer than any test waits

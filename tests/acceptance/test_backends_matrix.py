@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.site import CHAT, Site
 from tests.acceptance.stack import MODEL, eventually
 from tests.fakes.lmstudio_server import LLAMA, NOMIC
-from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER
+from tests.fakes.ollama_models import EMBEDDER, PAINTER, THINKER
 from tests.fakes.speaches_server import TEXT, WHISPER
 from tests.fakes.tiny_bert import write_tiny_bert
 from tests.fakes.vllm_server import VllmServer
@@ -116,7 +116,7 @@ def test_every_dash_is_refused_with_its_reason(site: Site, backend: str, what: s
 
 
 def test_ollama_installs_and_uninstalls(site: Site) -> None:
-    site.ollama.library["pulled:1b"] = {"sha256:" + "a" * 64: 1000}
+    site.ollama.registry.library["pulled:1b"] = {"sha256:" + "a" * 64: 1000}
     assert site.managed("installs", "pulled:1b", backend="ollama")["state"] == "done"
     assert eventually(lambda: "pulled:1b" in site.ids())
     assert site.chat("pulled:1b").status_code == 200
@@ -126,18 +126,18 @@ def test_ollama_installs_and_uninstalls(site: Site) -> None:
 
 def test_the_command_installs_into_ollama_with_progress_and_removes(site: Site) -> None:
     layers = {"sha256:" + "b" * 64: 10_000, "sha256:" + "c" * 64: 500}
-    site.ollama.library["typed:1b"] = layers
-    site.ollama.faults.hang_after = sum(site.ollama.pulled.values()) + 5_000
+    site.ollama.registry.library["typed:1b"] = layers
+    site.ollama.registry.hangs_after = sum(site.ollama.registry.pulled.values()) + 5_000
     with site.stack.cli_started("models", "install", "typed:1b", "--backend", "ollama", "--all", "--wait") as install:
         try:
             progress = r"typed:1b on wrk-\w+: (pulling|downloading)"
             assert any(re.match(progress, line) for line in install.stderr or ()), "it says how far it is"
-            site.ollama.faults.hang_after = None
+            site.ollama.registry.hangs_after = None
             assert install.wait(30) == 0
         finally:
-            site.ollama.faults.hang_after = None
+            site.ollama.registry.hangs_after = None
             install.kill()
-    assert site.ollama.pulled.items() >= layers.items(), "all of it came"
+    assert site.ollama.registry.pulled.items() >= layers.items(), "all of it came"
     assert eventually(lambda: "typed:1b" in site.ids("chat"))
     reply = site.openai.chat.completions.create(model="typed:1b", messages=[{"role": "user", "content": "hello"}])
     assert reply.choices[0].message.content == "Hello Ollama"

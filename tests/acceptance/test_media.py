@@ -12,7 +12,7 @@ import pytest
 from tasks.redis_client import connect
 from tests.acceptance.site import CHAT, Site
 from tests.acceptance.stack import eventually
-from tests.fakes.ollama_server import EMBEDDER
+from tests.fakes.ollama_models import EMBEDDER
 from tests.fakes.speaches_server import KOKORO, SRT, TEXT, VTT, WHISPER
 
 MB = 1024 * 1024

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from tests.acceptance.leaks import in_memory
 from tests.acceptance.site import CHAT, Site
 from tests.acceptance.stack import MODEL, Stack
-from tests.fakes.ollama_server import PAINTER
+from tests.fakes.ollama_models import PAINTER
 from worker.private import keys
 
 ASK = [{"role": "user", "content": "Say hello to the quagmirelet."}]

@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.canaries import Canaries
 from tests.acceptance.site import CHAT, Site
 from tests.acceptance.stack import MODEL, eventually
-from tests.fakes.ollama_server import EMBEDDER, PAINTER, THINKER
+from tests.fakes.ollama_models import EMBEDDER, PAINTER, THINKER
 from tests.fakes.speaches_server import KOKORO, WHISPER
 
 RERANKER = "tiny-rank"

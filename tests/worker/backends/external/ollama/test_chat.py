@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tasks.contract import Resume
 from tasks.errors import BadRequestError, NotFoundError, WorkerError
-from tests.fakes.ollama_server import CHAT, THINKER
+from tests.fakes.ollama_models import CHAT, THINKER
 from tests.fakes.waiting import until
 from tests.worker.backends.external.asking import KeptReply, job
 from tests.worker.backends.external.ollama.asking import HASTY

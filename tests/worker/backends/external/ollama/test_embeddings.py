@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.contract import Job, JobKind
-from tests.fakes.ollama_server import EMBEDDER
+from tests.fakes.ollama_models import EMBEDDER
 from tests.worker.backends.external.asking import job
 from worker.backends.external.ollama.embeddings import BATCH
 

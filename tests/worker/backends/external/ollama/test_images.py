@@ -8,7 +8,8 @@ import pytest
 
 from tasks.contract import Job, JobKind
 from tasks.errors import BadRequestError
-from tests.fakes.ollama_server import PAINTER, PIXEL
+from tests.fakes.ollama_models import PAINTER
+from tests.fakes.ollama_shapes import PIXEL
 from tests.worker.backends.external.asking import KeptReply, job
 
 MODEL = PAINTER.name

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from tests.fakes.ollama_server import CHAT, EMBEDDER, PAINTER, THINKER, Model
+from tests.fakes.ollama_models import CHAT, EMBEDDER, PAINTER, THINKER, Model
 from tests.fakes.waiting import until
 from worker.backends.external.ollama.product import Ollama
 from worker.backends.external.product import NotFoundHere

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tasks.errors import NotFoundError, WorkerError
-from tests.fakes.ollama_server import CHAT
+from tests.fakes.ollama_models import CHAT
 from tests.fakes.waiting import until
 from worker.backends.external.ollama.pulling import Tally
 
@@ -16,7 +16,7 @@ A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 @pytest.fixture
 def server(server):
-    server.library = {"qwen3.6:27b-q4": {A: 1000, B: 200}}
+    server.registry.library = {"qwen3.6:27b-q4": {A: 1000, B: 200}}
     return server
 
 
@@ -53,17 +53,17 @@ async def test_progress_by_layers(asker, server):
 
 
 async def test_a_pull_that_breaks_off_goes_on_where_it_was(asker, server):
-    server.faults.pull_dies = [300, 700]
+    server.registry.dies = [300, 700]
     told = Told()
     await pull(asker, told)
     assert len(server.sent("/api/pull")) == 3
     done = [done for _, done, _ in told.all]
     assert done == sorted(done)
-    assert server.pulled == {A: 1000, B: 200}
+    assert server.registry.pulled == {A: 1000, B: 200}
 
 
 async def test_one_that_never_gets_on_is_given_up(asker, server):
-    server.faults.pull_dies = [0, 0, 0, 0]
+    server.registry.dies = [0, 0, 0, 0]
     with pytest.raises(WorkerError, match="broke off") as caught:
         await pull(asker)
     assert caught.value.code == "backend_error"
@@ -77,14 +77,14 @@ async def test_what_the_library_does_not_have(asker):
 
 
 async def test_what_the_server_says_went_wrong(asker, server):
-    server.faults.pull_error = "max retries exceeded: no space left on device"
+    server.registry.error = "max retries exceeded: no space left on device"
     with pytest.raises(WorkerError, match=r"could not fetch .*: max retries exceeded: no space left") as caught:
         await pull(asker)
     assert caught.value.code == "download_failed"
 
 
 async def test_cancel_stops_the_server_too_and_what_came_stays(asker, server):
-    server.faults.hang_after = 500
+    server.registry.hangs_after = 500
     told = Told()
     task = asyncio.create_task(pull(asker, told))
     await told.half.wait()
@@ -92,9 +92,9 @@ async def test_cancel_stops_the_server_too_and_what_came_stays(asker, server):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await asyncio.to_thread(until, server.closed.is_set)
-    server.faults.hang_after = None
+    server.registry.hangs_after = None
     await pull(asker, told)
-    assert server.pulled == {A: 1000, B: 200}
+    assert server.registry.pulled == {A: 1000, B: 200}
 
 
 async def test_delete(asker, server):
