@@ -173,6 +173,22 @@ def test_completions(openai_client: openai.OpenAI) -> None:
     assert caught.value.param == "suffix"
 
 
+@pytest.mark.parametrize("max_tokens", [0, 1])
+def test_how_likely_a_prompt_is(openai_client: openai.OpenAI, max_tokens: int) -> None:
+    """As evaluation harnesses ask: which of two endings does the model expect?"""
+    prompts = ["The capital of France is Paris", "The capital of France is Tokyo"]
+    asked: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "echo": True, "logprobs": 1}
+    reply = openai_client.completions.create(model=MODEL, prompt=prompts, **asked)
+    last = []
+    for prompt, choice in zip(prompts, reply.choices, strict=True):
+        assert choice.text.startswith(prompt)
+        logprobs = choice.logprobs
+        assert logprobs is not None
+        assert "".join(logprobs.tokens or ()) == choice.text
+        last.append((logprobs.token_logprobs or [])[len(logprobs.tokens or ()) - 1 - max_tokens])
+    assert last[0] > last[1] + 1
+
+
 def test_the_best_of_several_completions(openai_client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {"model": MODEL, "prompt": "My favourite colour is", "temperature": 1.5, "max_tokens": 6}
     reply = openai_client.completions.create(**asked, seed=3, best_of=4, logprobs=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from tasks.contract import Job
 from tasks.errors import BadRequestError
@@ -11,11 +12,12 @@ from worker.backends.grammars import Grammars
 from worker.chat.notices import NO_PROMISE, Promise
 from worker.chat.structured.compiled import Compiled
 from worker.chat.structured.request import structured_output
+from worker.completion.echo import Echo
 from worker.completion.reply import CompletionReply
 from worker.completion.request import CompletionRequest, Prompt, parse_completion
 from worker.engine.api import TokenMasker
 from worker.generate.choice import Choice
-from worker.generate.logprobs import LegacyLogprobs
+from worker.generate.logprobs import LegacyLogprobs, Pieces
 from worker.generate.resumption import Delivered
 
 Tokens = tuple[int, ...]
@@ -41,9 +43,14 @@ class Completions:
             check_room(len(prompt), job, ctx_limit, what="prompt's words", param="prompt")
         got = delivered(job, len(prompts) * asked.n)
         sampling = sampling_for(asked, self._model)
-        scored = replace(asked, logprobs=asked.logprobs or 0) if asked.keep < asked.n else asked
+        asked_of_engine = replace(asked, logprobs=asked.logprobs or 0) if asked.keep < asked.n else asked
         requests = tuple(
-            request_of(job, scored, prompt, got, sampling=sampling, number=number, masker=self._masker(grammar))
+            replace(
+                request_of(
+                    job, asked_of_engine, prompt, got, sampling=sampling, number=number, masker=self._masker(grammar)
+                ),
+                prompt_logprobs=asked.echo and asked.logprobs is not None,
+            )
             for number, prompt in enumerate(prompts)
         )
         return Generation(requests, self._reply(job, asked, prompts, got, promise))
@@ -80,19 +87,32 @@ class Completions:
     ) -> CompletionReply:
         count = len(prompts) * asked.n
         choices = [Choice(i, resumed=bool(got.of(i)), told=i in got.ended) for i in range(count)]
-        echoes = [self._echo(prompt) for prompt in asked.prompts for _ in range(asked.n)] if asked.echo else []
-        scores = [] if asked.logprobs is None else [self._scores(got.of(i)) for i in range(count)]
+        pieces = self._model.vocab.renderer(True)  # noqa: FBT003  # what was sent as a token is shown as one
+        echoes = list(map(partial(self._echo, pieces), asked.prompts, prompts)) if asked.echo else []
+        scores = []
+        if asked.logprobs is not None:
+            offsets = [len(echoes[i // asked.n].text) if echoes else 0 for i in range(count)]
+            scores = [_scores(pieces, got.of(i), offset) for i, offset in enumerate(offsets)]
         return CompletionReply(
-            job, choices, echoes=echoes, scores=scores, promise=promise, made=asked.n, keep=asked.keep
+            job,
+            choices,
+            echoes=echoes,
+            scores=scores,
+            promise=promise,
+            made=asked.n,
+            keep=asked.keep,
+            pieces_of=pieces,
         )
 
-    def _echo(self, prompt: Prompt) -> str:
-        if isinstance(prompt, str):
-            return prompt
-        pieces = self._model.vocab.renderer(True)  # noqa: FBT003  # what was sent as a token is shown as one
-        return b"".join(pieces(token) for token in prompt).decode("utf-8", "replace")
+    def _echo(self, pieces: Pieces, prompt: Prompt, tokens: Tokens) -> Echo:
+        """`tokens`: what the model reads for `prompt`."""
+        if not isinstance(prompt, str):
+            return Echo(b"".join(map(pieces, prompt)).decode("utf-8", "replace"), tokens)
+        given = tokens[:1] == (self._model.vocab.bos,) and not prompt.startswith(self._model.bos_text)
+        return Echo(prompt, tokens[1:] if given else tokens, before=int(given))
 
-    def _scores(self, tokens: Tokens) -> LegacyLogprobs:
-        scores = LegacyLogprobs(self._model.vocab.renderer(True))  # noqa: FBT003  # all names
-        scores.skip(tokens)
-        return scores
+
+def _scores(pieces: Pieces, delivered: Tokens, offset: int) -> LegacyLogprobs:
+    scores = LegacyLogprobs(pieces, offset)
+    scores.skip(delivered)
+    return scores

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tasks.contract import Job, JsonObject, Usage
 from worker.chat.notices import NO_PROMISE, Promise
 from worker.chat.toolcalls.deltas import Content
+from worker.completion.echo import Echo, echoed_logprobs
 from worker.completion.ranking import best
-from worker.engine.api import FinishReason
+from worker.engine.api import FinishReason, StepOutput, TokenLogprob
 from worker.generate.choice import Choice
-from worker.generate.logprobs import LegacyLogprobs
+from worker.generate.logprobs import LegacyLogprobs, Pieces, joined
 from worker.generate.reply import Piece, TextReply
 
 
 class CompletionReply(TextReply):
-    """`echoes`: by choice, the prompt's text to begin with; empty = no echo. `scores`: likewise, or none.
+    """`echoes`: by prompt, what its choices begin with; empty = no echo. `scores`: by choice, or none.
 
-    `made` choices a prompt come in; `keep` of them, the likeliest, are in the reply (all of them in a stream).
+    `made` choices a prompt come in; `keep` of them, the likeliest, are in the reply (all of them in a stream). With
+    echoes and scores the prompts' own log probabilities are shown, in a reply that does not stream; `pieces_of` gives
+    their tokens' bytes.
     """
 
     def __init__(
@@ -25,11 +28,12 @@ class CompletionReply(TextReply):
         job: Job,
         choices: Sequence[Choice],
         *,
-        echoes: Sequence[str] = (),
+        echoes: Sequence[Echo] = (),
         scores: Sequence[LegacyLogprobs] = (),
         promise: Promise = NO_PROMISE,
         made: int = 1,
         keep: int = 1,
+        pieces_of: Pieces | None = None,
     ) -> None:
         head: JsonObject = {
             "id": f"cmpl-{job.job_id}",
@@ -41,6 +45,13 @@ class CompletionReply(TextReply):
         self._echoes = echoes
         self._scores = scores
         self._made, self._keep = made, keep
+        self._pieces_of = pieces_of
+        self._prompt_scores: dict[int, tuple[TokenLogprob, ...]] = {}
+
+    def pieces(self, output: StepOutput) -> Iterable[Piece]:
+        if output.prompt_logprobs:
+            self._prompt_scores[output.index // self._made] = output.prompt_logprobs
+        return super().pieces(output)
 
     def whole(self, usage: Usage) -> str:
         if self._keep < self._made:
@@ -49,7 +60,7 @@ class CompletionReply(TextReply):
 
     def _opening(self, choice: Choice) -> Iterator[Piece]:
         if self._echoes:
-            yield Piece(self._text_chunk(choice, self._echoes[choice.index]))
+            yield Piece(self._text_chunk(choice, self._echo(choice)))
 
     def _said(self, choice: Choice) -> str:
         return self._text_chunk(choice, _text(choice), self._logprobs(choice))
@@ -59,8 +70,16 @@ class CompletionReply(TextReply):
         return self._text_chunk(choice, "", logprobs, choice.reason)
 
     def _complete(self, choice: Choice) -> JsonObject:
-        echo = self._echoes[choice.index] if self._echoes else ""
-        return _choice(choice, echo + _text(choice), self._logprobs(choice), choice.reason)
+        logprobs = self._logprobs(choice)
+        if logprobs is not None and self._echoes and self._pieces_of is not None:
+            logprobs = joined(self._of_prompt(choice.index // self._made, self._pieces_of), logprobs)
+        return _choice(choice, self._echo(choice) + _text(choice), logprobs, choice.reason)
+
+    def _echo(self, choice: Choice) -> str:
+        return self._echoes[choice.index // self._made].text if self._echoes else ""
+
+    def _of_prompt(self, number: int, pieces_of: Pieces) -> JsonObject:
+        return echoed_logprobs(self._echoes[number], self._prompt_scores.get(number, ()), pieces_of)
 
     def _text_chunk(
         self, choice: Choice, text: str, logprobs: JsonObject | None = None, reason: FinishReason | None = None

@@ -90,8 +90,8 @@ class CompletionFields(GenerationFields):
             raise _rule(param, f"times the number of prompts must be at most {MOST_REPLIES}")
         if self.echo and self.suffix:
             raise _rule("echo", "cannot be combined with suffix")
-        if self.echo and self.logprobs is not None:
-            raise _rule("logprobs", "cannot be combined with echo: the prompt's tokens are not scored")
+        if self.echo and self.logprobs is not None and self.stream:
+            raise _rule("logprobs", "with echo cannot be streamed: those of the prompt come whole")
         return self
 
     @property

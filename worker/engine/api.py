@@ -90,10 +90,11 @@ class GenerationRequest:
 
     `n` choices share the prompt's evaluation; the first takes `resume`, the others in turn `resume_others` (those
     beyond it begin anew). A `seed` is the first choice's, the others count up from it. `logprobs` asks for each shown
-    token's log probability and that of so many (0 to 20) alternatives. `special` shows control tokens as text: all,
-    or these ids; end tokens are never shown. `masker` belongs to the engine from `submit` on; it decides where the
-    reply may end, so `min_tokens` and `ignore_eos` do not count then. `speculate` False forbids drafts for this
-    request.
+    token's log probability and that of so many (0 to 20) alternatives; `prompt_logprobs` for those of the prompt's
+    tokens as well: it is evaluated whole then, whatever the cache holds, and even when `max_tokens` is 0. `special`
+    shows control tokens as text: all, or these ids; end tokens are never shown. `masker` belongs to the engine from
+    `submit` on; it decides where the reply may end, so `min_tokens` and `ignore_eos` do not count then. `speculate`
+    False forbids drafts for this request.
     """
 
     request_id: str
@@ -108,6 +109,7 @@ class GenerationRequest:
     resume_others: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     n: int = 1
     logprobs: int | None = None
+    prompt_logprobs: bool = False
     special: bool | frozenset[int] = False
     masker: TokenMasker | None = field(default=None, repr=False, compare=False)
     speculate: bool = True
@@ -136,6 +138,7 @@ class StepOutput:
     `index` is the choice. With several, each has a last output with a `finish_reason`; `usage` and `timing`, of all
     together, come on the last of those. `logprobs` has an entry a token whose text is shown, with the output that
     shows the token's (first) text: none for end tokens nor for tokens that are wholly part of a stop string.
+    `prompt_logprobs`, of all the prompt's tokens but the first, come once, for choice 0, before its first token.
     """
 
     request_id: str
@@ -147,6 +150,7 @@ class StepOutput:
     error: PendraError | None = None
     index: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

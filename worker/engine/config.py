@@ -79,6 +79,11 @@ class EngineConfig:
         return MOST_DRAFTED if self.speculation else 0
 
     @property
+    def outputs(self) -> int:
+        """Rows of logits of one step at most: a slot's own, and those of guessed (or scored prompt) tokens."""
+        return min(self.n_batch, self.slots + MOST_DRAFTED)
+
+    @property
     def overcommitted(self) -> bool:
         return self.cells < self.slots * self.ctx_per_seq
 

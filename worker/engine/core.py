@@ -14,8 +14,9 @@ from worker.engine.group import Group
 from worker.engine.masks import Masks
 from worker.engine.model import LoadedModel
 from worker.engine.pace import Pacer
+from worker.engine.prompt_scores import Rows, rows_of
 from worker.engine.runner import NoRoomError, Runner
-from worker.engine.sampling import NO_TOKEN, Sampler, StepSampler
+from worker.engine.sampling import NO_TOKEN, Floats, Sampler, StepSampler
 from worker.engine.scheduler import Plan, Scheduler
 from worker.engine.sequence import Sequence, State
 from worker.engine.speculation import MeasuredCosts, Speculator
@@ -51,6 +52,7 @@ class Core:
             n_batch=config.n_batch,
             sharing=self.runner.sharing,
             least_share=self.runner.least_share,
+            spare_outputs=max(1, config.outputs - config.slots),
         )
         self._scheduler.chunk = config.prefill_chunk or self._pacer.chunk
 
@@ -118,6 +120,8 @@ class Core:
         if not plan.prefill:
             plan.drafted = self._speculator.draft(plan.decode, room=self._room_for_drafts(plan))
         sampled = plan.sampled()
+        scored = any(seq.prompt_scores is not None for seq, _ in plan.prefill)
+        rows = rows_of(plan.parts()) if scored else None
         started = _now()
         try:
             with self._masks.ahead(plan.decode):
@@ -130,7 +134,10 @@ class Core:
         self._counters.steps += 1
         if logits is None:
             return
-        self._measure(plan, _now() - started)
+        if rows is None:
+            self._measure(plan, _now() - started)
+        else:
+            sampled, logits = self._score_prompts(rows, sampled, logits)
         if plan.drafted:
             self._take_drafted(sampled, self.sampler.choose_drafted(sampled, logits))
         else:
@@ -153,6 +160,18 @@ class Core:
             raise WorkerError("the KV cache has no room for a single request's next step", code="out_of_memory")
 
     # ------------------------------------------------------------ tokens
+
+    def _score_prompts(self, rows: Rows, sampled: list[Sequence], logits: Floats) -> tuple[list[Sequence], Floats]:
+        """Returns who is still to be sampled, and their rows."""
+        for seq, scores, part in rows.scored:
+            scores.add(logits[part])
+            if scores.done:
+                seq.prompt_scores = None
+                self.outputs.append(StepOutput(seq.id, prompt_logprobs=tuple(scores.made)))
+                if seq.over is not None:
+                    self._finish(seq, seq.over)
+        left = [pair for pair in zip(sampled, rows.sampled, strict=True) if pair[0].state is not State.FINISHED]
+        return [seq for seq, _ in left], logits[[row for _, row in left]] if left else logits[:0]
 
     def _take(self, sampled: list[Sequence], tokens: list[int]) -> None:
         now = _now()
@@ -213,8 +232,10 @@ class Core:
         over = seq.over_before_start(self._eog)
         if over is not None:
             seq.text.finish()  # an attempt that got to the end delivered what was held back, too
-            self._finish(seq, over)
-            return
+            if seq.prompt_scores is None:
+                self._finish(seq, over)
+                return
+            seq.over = over
         seq.sampler = Sampler(seq.sampling, vocab, ctx_limit=self._ctx_limit)
         seq.sampler.restore(request.prompt, seq.resumed, self.sampler.candidates)
         seq.plain = seq.sampler.plain and seq.masker is None and seq.scores is None

@@ -182,12 +182,20 @@ class _Batch:
             self._pos[at:end] = np.arange(past, past + count, dtype=np.int32)
             self._seq[at:end] = seq.slot
             self._output[at:end] = 0
+            if seq.prompt_scores is not None:
+                rows += self._ask(at - past, seq.prompt_rows(count))
             if count == seq.pending:
                 self._output[end - 1] = 1
                 rows += 1
             at = end
         self.struct.n_tokens = at
         return rows
+
+    def _ask(self, shift: int, positions: range) -> int:
+        """Outputs for a prompt's positions; `shift`: where in the batch its position 0 would be."""
+        if positions:
+            self._output[shift + positions.start : shift + positions.stop] = 1
+        return len(positions)
 
     def _fill_drafted(self, decode: list[Sequence]) -> int:
         at = 0
@@ -213,7 +221,7 @@ def _new_context(model: LoadedModel, config: EngineConfig) -> Any:
     params.n_batch = config.n_batch
     params.n_ubatch = min(config.n_ubatch, config.n_batch)
     params.n_seq_max = config.slots
-    params.n_outputs_max = min(config.n_batch, config.slots + config.most_drafted)
+    params.n_outputs_max = config.outputs
     params.n_threads = config.threads
     params.n_threads_batch = config.threads_batch or config.threads
     params.flash_attn_type = _FLASH_ATTN[config.flash_attn]

@@ -77,11 +77,19 @@ class Scheduler:
     """Owned by the engine thread. `cells`: KV cells of the pool.
 
     `sharing`: a slot can take over a prefix from another one, which is done when at least `least_share` tokens are
-    gained by it.
+    gained by it. `spare_outputs`: rows of logits that a step has beside one for each slot.
     """
 
     def __init__(
-        self, memory: Memory, *, slots: int, cells: int, n_batch: int, sharing: bool = False, least_share: int = 1
+        self,
+        memory: Memory,
+        *,
+        slots: int,
+        cells: int,
+        n_batch: int,
+        sharing: bool = False,
+        least_share: int = 1,
+        spare_outputs: int = 1,
     ) -> None:
         self._memory = memory
         self._cells = cells
@@ -90,6 +98,7 @@ class Scheduler:
         """The most prompt tokens of a step that others wait for; may be changed between steps."""
         self._sharing = sharing
         self._least_share = least_share
+        self._spare_outputs = spare_outputs
         self._slots = SlotTable(slots, sharing=sharing, least_share=least_share)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -205,7 +214,7 @@ class Scheduler:
 
     def _find(self, seq: Sequence) -> Placement | None:
         running = {other.slot: (other.tokens, other.n_past) for other in self._running}
-        return self._slots.find(seq.tokens, reuse=seq.request.cache_prompt, running=running)
+        return self._slots.find(seq.tokens, reuse=seq.may_reuse, running=running)
 
     def _has_room_for(self, seq: Sequence) -> bool:
         """Whether all its tokens fit beside what runs, one more token for everybody included. Caches don't count."""
@@ -267,12 +276,22 @@ class Scheduler:
     def _chunks(self, budget: int) -> list[tuple[Sequence, int]]:
         """Who evaluates how much of its prompt, in the order of their admission."""
         prefilling = [seq for seq in self._running if seq.state is State.PREFILL]
-        oldest = prefilling[0]
-        counts = {oldest.slot: min(oldest.pending, -(-budget // _OLDEST))}
+        oldest, most = prefilling[0], self._most(prefilling)
+        counts = {oldest.slot: min(most[oldest.slot], -(-budget // _OLDEST))}
         budget -= counts[oldest.slot]
         for seq in sorted(prefilling, key=lambda seq: seq.pending):
             has = counts.get(seq.slot, 0)
-            more = min(seq.pending - has, budget)
+            more = min(most[seq.slot] - has, budget)
             counts[seq.slot] = has + more
             budget -= more
         return [(seq, counts[seq.slot]) for seq in prefilling if counts[seq.slot]]
+
+    def _most(self, prefilling: list[Sequence]) -> dict[int, int]:
+        """How many tokens each slot may evaluate; the oldest prompt that is scored takes the spare outputs first."""
+        most, spare = {}, self._spare_outputs
+        for seq in prefilling:
+            most[seq.slot] = seq.pending
+            if seq.prompt_scores is not None:
+                most[seq.slot] = seq.prompt_scores.most(seq.n_past, seq.pending, spare)
+                spare -= len(seq.prompt_rows(most[seq.slot]))
+        return most

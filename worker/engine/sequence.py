@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.errors import PendraError
 from worker.engine.api import FinishReason, GenerationRequest, SamplingParams, TokenMasker
 from worker.engine.logprobs import Scores
+from worker.engine.prompt_scores import PromptScores
 from worker.engine.text import TextAssembler
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from worker.engine.sampling import Sampler
 
 _log = logging.getLogger("pendra.engine")
+_NO_ROWS = range(0)
 
 
 class State(StrEnum):
@@ -60,8 +62,10 @@ class Sequence:
         "n_past",
         "n_prompt",
         "n_resumed",
+        "over",
         "piece",
         "plain",
+        "prompt_scores",
         "request",
         "sampler",
         "scores",
@@ -92,6 +96,10 @@ class Sequence:
         self.sampler: Sampler | None = None
         self.masker: TokenMasker | None = None
         self.scores = None if request.logprobs is None else Scores(request.logprobs)
+        self.prompt_scores = _prompt_scores(request, index)
+        """None: nobody asks how likely the prompt is, or it has been told."""
+        self.over: FinishReason | None = None
+        """Nothing is left to generate: it ends when its prompt is scored."""
         self.plain = False
         """The most likely token is next, whatever came before, and nobody asks how likely it is."""
         self.piece: Callable[[int], bytes] = _no_text
@@ -119,6 +127,15 @@ class Sequence:
     def pending(self) -> int:
         """Tokens known but not evaluated yet."""
         return len(self.tokens) - self.n_past
+
+    @property
+    def may_reuse(self) -> bool:
+        """Whether it may begin with what a cache holds."""
+        return self.request.cache_prompt and self.prompt_scores is None
+
+    def prompt_rows(self, count: int) -> range:
+        """The positions among the next `count` tokens whose logits are wanted for the prompt's scores."""
+        return _NO_ROWS if self.prompt_scores is None else self.prompt_scores.rows(self.n_past, count)
 
     @property
     def n_completion(self) -> int:
@@ -186,6 +203,13 @@ def _resume(request: GenerationRequest, index: int) -> tuple[int, ...]:
     """What an earlier attempt delivered of this choice."""
     delivered = (request.resume, *request.resume_others)
     return delivered[index] if index < len(delivered) else ()
+
+
+def _prompt_scores(request: GenerationRequest, index: int) -> PromptScores | None:
+    """The first choice scores the prompt for all."""
+    if index or not request.prompt_logprobs or len(request.prompt) == 1:
+        return None
+    return PromptScores(request.prompt, request.logprobs or 0)
 
 
 def _no_text(_token: int) -> bytes:

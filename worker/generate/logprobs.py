@@ -48,15 +48,25 @@ class LegacyLogprobs:
 
     def take(self, scores: Iterable[TokenLogprob]) -> JsonObject:
         """Of the next tokens."""
-        made: JsonObject = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        made = _nothing()
         for scored in scores:
-            piece = self._pieces(scored.token)
-            made["tokens"].append(_text(piece))
-            made["token_logprobs"].append(_number(scored.logprob))
-            made["top_logprobs"].append(self._top(scored))
-            made["text_offset"].append(self._offset)
-            self._pass(piece)
+            self._add(made, self._pieces(scored.token), scored)
         return made
+
+    def prompt(self, tokens: Iterable[int], scores: Iterable[TokenLogprob | None], *, drop: int = 0) -> JsonObject:
+        """Of a prompt's tokens, None for one that has no score. `drop`: bytes at its beginning that are not shown."""
+        made = _nothing()
+        for token, scored in zip(tokens, scores, strict=True):
+            self._add(made, self._pieces(token)[drop:], scored)
+            drop = 0
+        return made
+
+    def _add(self, made: JsonObject, piece: bytes, scored: TokenLogprob | None) -> None:
+        made["tokens"].append(_text(piece))
+        made["token_logprobs"].append(None if scored is None else _number(scored.logprob))
+        made["top_logprobs"].append(None if scored is None else self._top(scored))
+        made["text_offset"].append(self._offset)
+        self._pass(piece)
 
     def _pass(self, piece: bytes) -> None:
         self._offset += len(self._decode(piece))
@@ -69,6 +79,15 @@ class LegacyLogprobs:
         best_first = dict(reversed(named.items()))
         best_first.setdefault(_text(self._pieces(scored.token)), _number(scored.logprob))
         return best_first
+
+
+def _nothing() -> JsonObject:
+    return {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+
+
+def joined(first: JsonObject, second: JsonObject) -> JsonObject:
+    """Two parts in the legacy shape, one after the other."""
+    return {name: [*values, *second[name]] for name, values in first.items()}
 
 
 def _text(piece: bytes) -> str:

@@ -124,6 +124,53 @@ def test_log_probabilities(tiny):
     assert [offset for part in parts for offset in part["text_offset"]] == logprobs.text_offset
 
 
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": 0}, {"n": 2}, {"best_of": 3, "n": 2}])
+def test_the_prompts_log_probabilities(tiny, fields):
+    plain = made(tiny, **{"logprobs": 2, **fields})
+    got = made(tiny, **{"logprobs": 2, **fields}, echo=True)
+    prompt: str = ASK["prompt"]  # type: ignore[assignment]
+    for choice, own in zip(got.choices, plain.choices, strict=True):
+        assert choice.text == prompt + own.text
+        logprobs = choice.logprobs
+        assert logprobs is not None
+        assert own.logprobs is not None
+        assert "".join(logprobs.tokens or ()) == choice.text
+        starts = [choice.text[at : at + 1] for at in logprobs.text_offset or ()]
+        assert starts == [token[0] for token in logprobs.tokens or ()]
+        scores, tops = logprobs.token_logprobs or [], logprobs.top_logprobs or []
+        assert len(scores) == len(tops) == len(logprobs.tokens or ())
+        assert all(score < 0 for score in scores), "the first follows the BOS that the model was given"
+        assert scores[len(scores) - len(own.logprobs.token_logprobs or ()) :] == pytest.approx(
+            own.logprobs.token_logprobs, abs=1e-3
+        )
+        assert all(tops)
+    assert got.usage is not None
+    assert plain.usage is not None
+    assert got.usage.completion_tokens == plain.usage.completion_tokens
+
+
+def test_a_first_token_with_nothing_before_it_has_no_log_probability(tiny):
+    ids = tiny._model.tokenize("The sea and", add_special=False)
+    for length in (1, len(ids)):
+        asked = {"prompt": ids[:length], "echo": True, "logprobs": 1, "max_tokens": 0, "stream": False}
+        logprobs = whole(run(tiny, job(**asked)))["choices"][0]["logprobs"]  # the SDK's types know no null here
+        assert len(logprobs["tokens"]) == length
+        scores, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
+        assert (scores[0], tops[0]) == (None, None)
+        assert None not in scores[1:]
+
+
+def test_each_prompt_has_its_own_log_probabilities(tiny):
+    prompts = ["The sea and", "A ship in the"]
+    both = made(tiny, prompt=prompts, echo=True, logprobs=1, n=2)
+    for index, choice in enumerate(both.choices):
+        alone = made(tiny, prompt=prompts[index // 2], echo=True, logprobs=1, n=2).choices[index % 2]
+        assert choice.text == alone.text
+        assert choice.logprobs is not None
+        assert alone.logprobs is not None
+        assert choice.logprobs.token_logprobs == pytest.approx(alone.logprobs.token_logprobs, abs=1e-3)
+
+
 @pytest.mark.parametrize("fields", [{}, {"n": 2, "echo": True}, {"prompt": ["a", "b"], "n": 2}, {"stop": ["e", "n"]}])
 def test_a_reply_goes_on_after_any_chunk(tiny, fields):
     full = run(tiny, job(**fields)).chunks

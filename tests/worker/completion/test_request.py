@@ -63,7 +63,7 @@ def test_the_other_fields_arrive():
         ({"best_of": 3, "prompt": ["a"] * 43}, "best_of", "at most 128"),
         ({"echo": 1}, "echo", "true or false"),
         ({"echo": True, "suffix": "x"}, "echo", "suffix"),
-        ({"echo": True, "logprobs": 1}, "logprobs", "not scored"),
+        ({"echo": True, "logprobs": 1, "stream": True}, "logprobs", "streamed"),
         ({"suffix": 3}, "suffix", "a text"),
         ({"temperature": 9}, "temperature", "from 0 to 5"),
         ({"min_tokens": 17}, "min_tokens", "max_tokens"),

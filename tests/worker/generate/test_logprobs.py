@@ -8,7 +8,7 @@ from openai.types.chat.chat_completion import ChoiceLogprobs
 from openai.types.completion_choice import Logprobs
 
 from worker.engine.api import TokenLogprob
-from worker.generate.logprobs import LegacyLogprobs, chat_logprobs
+from worker.generate.logprobs import LegacyLogprobs, chat_logprobs, joined
 
 PIECES = {1: b"He", 2: b"\xc3", 3: b"\xbc", 4: b"<s>"}
 SCORES = [
@@ -34,6 +34,15 @@ def test_the_legacy_shape_counts_characters():
     assert first["top_logprobs"] == [{"He": -0.5, "<s>": -1.5}]
     assert rest["text_offset"] == [12, 12, 13]
     assert rest["top_logprobs"] == [None, {"<s>": 0.0, "\ufffd": -0.1}, None]
+
+
+def test_a_prompts_tokens_may_have_no_score_and_lose_a_blank_that_was_not_sent():
+    legacy = LegacyLogprobs({**PIECES, 5: b" He"}.__getitem__)
+    made = legacy.prompt((5, 1), (None, SCORES[0]), drop=1)
+    assert (made["tokens"], made["text_offset"]) == (["He", "He"], [0, 2])
+    assert (made["token_logprobs"], made["top_logprobs"]) == ([None, -0.5], [None, {"He": -0.5, "<s>": -1.5}])
+    both = joined(made, legacy.take(SCORES[:1]))
+    assert both["text_offset"] == [0, 2, 4]
 
 
 def test_what_was_delivered_before_counts():
