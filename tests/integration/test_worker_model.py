@@ -25,7 +25,7 @@ STARTS = {
 @pytest.fixture(scope="module", params=sorted(STARTS))
 def fleet(request, redis_server, tmp_path_factory) -> Iterator[Fleet]:
     home = tmp_path_factory.mktemp("fleet")
-    write_tiny_llama(home / "tiny.gguf")
+    write_tiny_llama(home / "tiny.gguf", n_ctx=32_768)  # room for what has to be cancelled while it runs
     fleet = Fleet(redis_server.url, home, "tiny", PENDRA_MODELS_DIR=str(home), PENDRA_THREADS="1")
     fleet.client.flushall()
     with fleet.worker("w1", slots=2, argv=STARTS[request.param]):

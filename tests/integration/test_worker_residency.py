@@ -32,7 +32,7 @@ def renamed(path: Path, before: bytes, after: bytes) -> None:
 
 def make_store(home: Path) -> None:
     for name in ("tiny", "brief", "adapted", "unsuited", "strange", "damaged"):
-        write_tiny_llama(home / f"{name}.gguf")
+        write_tiny_llama(home / f"{name}.gguf", n_ctx=32_768)  # room for what has to be cancelled while it runs
     write_tiny_llama(home / "parted.gguf", split=8)
     write_tiny_llama(home / "lost.gguf", split=8)
     (home / "lost-00002-of-00003.gguf").unlink()
@@ -88,7 +88,7 @@ def loaded(fleet: Fleet) -> set[str]:
     ],
 )
 def test_a_failed_load_says_why_and_what_to_do_and_others_are_served_on(fleet, model, code, fix):
-    fleet.submit(f"runs-{model}", body=BODY | {"max_tokens": 1500}, stream=True)
+    fleet.submit(f"runs-{model}", body=BODY | {"max_tokens": 30_000}, stream=True)
     until(lambda: "chunk" in fleet.types(f"runs-{model}"))
     failed = ask(fleet, model, model)[-1]
     assert (failed.type, failed.code) == ("failed", code)
