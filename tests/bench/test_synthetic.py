@@ -77,8 +77,8 @@ def test_the_engine_makes_every_token_of_every_reply_once() -> None:
     engine = SyntheticEngine(1000, on_step)
     engine.submit("a", 5)
     engine.submit("b", 1)
-    assert done.acquire(timeout=10)
-    assert done.acquire(timeout=10)
+    assert done.acquire(timeout=30)
+    assert done.acquire(timeout=30)
     engine.close()
     assert got == {"a": [0, 1, 2, 3, 4], "b": [0]}
 
@@ -125,7 +125,7 @@ def test_an_attempt_goes_on_after_what_was_delivered_while_an_older_one_leaves(
         until(lambda at=attempt: publisher.of(at))  # type: ignore[misc]
     cancels[0].cancel()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     runtime.close()
     assert isinstance(publisher.of(0)[-1], Failed)
     *chunks, end = publisher.of(1)

@@ -59,12 +59,12 @@ class RedisServer:
     def _stop(self, signum: int) -> None:
         if self._process is not None:
             self._process.send_signal(signum)
-            self._process.wait(10)
+            self._process.wait(30)
             self._process = None
 
     def _await_ready(self) -> None:
         client = redis.Redis(unix_socket_path=str(self.socket))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             try:
                 client.ping()

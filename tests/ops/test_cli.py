@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -30,20 +29,20 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
 
 def test_help_lists_every_part_without_loading_it():
     code = "import sys, ops.cli; ops.cli.run(['--help']); print([m for m in sys.modules if m.startswith('ops.c')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     for name in ("setup", "config", "models", "keys", "up", "worker", "bridge", "status"):
         assert f"\n  {name} " in done.stdout
     assert done.stdout.splitlines()[-1] == "['ops.cli', 'ops.commands']"
 
 
 def test_help_answers_at_once():
-    """The best of three, because other work shares the machine."""
-    times = []
-    for _ in range(3):
-        begun = time.monotonic()
-        subprocess.run([sys.executable, "-m", "ops.cli", "--help"], capture_output=True, timeout=30, check=True)
-        times.append(time.monotonic() - begun)
-    assert min(times) < 0.3
+    """Because it loads nothing that takes its time: of other people's packages, click and no more."""
+    code = (
+        "import sys; had = set(sys.modules); import ops.cli; ops.cli.run(['--help']); print(*set(sys.modules) - had)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert loaded - sys.stdlib_module_names == {"click", "ops", "tasks"}
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -120,7 +119,7 @@ def test_a_reader_that_goes_away_makes_no_traceback(tmp_path: Path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PENDRA_HOME": str(tmp_path)},
-        timeout=30,
+        timeout=60,
         check=False,
     )
     os.close(writer)

@@ -67,7 +67,7 @@ class FakeStack:
     def run(self) -> None:
         if self.ready:
             self._on_ready()
-        assert self._stopped.wait(10)
+        assert self._stopped.wait(30)
 
     def stop(self) -> None:
         self._stopped.set()

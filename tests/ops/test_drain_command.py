@@ -14,6 +14,7 @@ from ops.cli import run
 from tasks import keys
 from tasks.contract import WorkerInfo
 from tasks.redis_client import connect
+from tests.fakes.waiting import PATIENCE_S
 
 INFO = WorkerInfo(
     worker_id="w1", epoch="e1", name="W", node="n", pid=1, version="1", device="cpu0", slots_total=4, slots_busy=1
@@ -39,10 +40,10 @@ def worker(client: redis.Redis, react: Callable[[], None]) -> tuple[threading.Th
     heard: list[Any] = []
     pubsub = client.pubsub()
     pubsub.subscribe(keys.control("w1"))
-    pubsub.get_message(timeout=5)
+    pubsub.get_message(timeout=PATIENCE_S)
 
     def listen() -> None:
-        message = pubsub.get_message(timeout=5)
+        message = pubsub.get_message(timeout=PATIENCE_S)
         if message:
             heard.append(json.loads(message["data"]))
             react()

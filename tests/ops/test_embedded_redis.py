@@ -20,7 +20,7 @@ from tasks.redis_client import connect
 
 
 def wait_for(server: EmbeddedRedis) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not embedded_redis.answers(server.url):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -42,7 +42,7 @@ def test_it_runs_on_a_socket_and_keeps_nothing(tmp_path: Path, folder: str) -> N
         assert stat.S_IMODE(server.socket.stat().st_mode) == 0o700
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
     assert [path.name for path in server.socket.parent.iterdir() if path.suffix in {".rdb", ".aof"}] == []
     assert not embedded_redis.answers(server.url)
 

@@ -67,7 +67,7 @@ def test_a_tethered_child_lives_and_dies_without_prctl_under_the_real_spawn(
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)
     spawn.kill_group(process, signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(30) == -signal.SIGKILL
 
 
 def test_without_affinity_every_cpu_counts(monkeypatch: pytest.MonkeyPatch):

@@ -16,7 +16,7 @@ from ops.home_lock import HomeLock
 def up(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PENDRA_")}
     argv = [sys.executable, "-m", "ops.cli", "up", "--home", str(home), *args]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_home_in_use_is_named_with_its_process(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from tasks.contract import ModelInfo, Timing, Usage
 F = TypeVar("F", bound=ApiFrame)
 MODEL = "smollm2:135m"
 WORKER = "wrk-0a1b2c3d-cpu0"
-LIMIT_S = 15.0
+LIMIT_S = 30.0
 
 KID = "ab" * 32
 """A workload key that the worker holds."""

@@ -20,7 +20,7 @@ from tests.fakes.waiting import until
 from tests.ops.controlplane.fake_bridge import FakeBridge
 
 QUICK = Timers(tick_s=0.02, ack_every_s=0.02, usage_flush_s=0.02)
-LIMIT_S = 15.0
+LIMIT_S = 30.0
 
 
 @dataclass

@@ -35,7 +35,7 @@ def test_a_process_serves_and_stops_cleanly(tmp_path: Path, how: signal.Signals)
         assert found is not None
         assert httpx.get(f"http://127.0.0.1:{found[1]}/healthz", trust_env=False).status_code == 503
         process.send_signal(how)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()

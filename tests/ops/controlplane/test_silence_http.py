@@ -85,11 +85,11 @@ async def test_a_timeout_after_signs_of_life_is_in_band(tmp_path: Path, *, strea
 
 
 async def test_a_worker_that_generates_a_whole_reply_may_be_silent_longer(tmp_path: Path) -> None:
-    async with serving(tmp_path, idle_s=0.6, working_idle_s=15) as (api, bridge, _):
+    async with serving(tmp_path, idle_s=1.5, working_idle_s=60) as (api, bridge, _):
         asking = asyncio.create_task(api.post(CHAT, json=BODY))
         job = await bridge.job()
         await bridge.accept(job)
-        await asyncio.sleep(0.9)  # silence is what is tested
+        await asyncio.sleep(2.0)  # silence is what is tested
         await bridge.finish(job, 1, data=whole(job.job_id))
         assert (await asking).status_code == 200
 
