@@ -10,7 +10,7 @@ import pytest
 from tasks import keys
 from tasks.redis_client import connect
 from tests.fakes.redis_server import RedisServer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from worker.control import Cancel, Control, Drain, parse
 
 CANCEL = json.dumps({"op": "cancel", "job_id": "j", "attempt": 1})
@@ -58,7 +58,7 @@ def test_commands_reach_the_process_also_after_junk_and_after_a_restart_of_redis
         server.kill()
         server.start()
         until(lambda: client.publish(keys.control("w"), '{"op": "drain"}'))
-        assert heard.drained.wait(5)
+        assert heard.drained.wait(PATIENCE_S)
         heard.control.stop()
 
 
@@ -79,12 +79,12 @@ def test_a_subscription_on_which_nothing_comes_back_is_given_up(server, monkeypa
 def test_pings_keep_a_quiet_subscription(server, monkeypatch, caplog):
     import worker.control
 
-    monkeypatch.setattr(worker.control, "_DEAF_S", 0.5)
+    monkeypatch.setattr(worker.control, "_DEAF_S", 2.0)
     monkeypatch.setattr(worker.control, "_POLL_S", 0.05)
     monkeypatch.setattr(worker.control, "_PING_S", 0.1)
     with connect(server.url) as client:
         heard = Heard(client)
         heard.control.start()
-        until(lambda: client.info("commandstats").get("cmdstat_ping", {}).get("calls", 0) >= 8)
+        until(lambda: client.info("commandstats").get("cmdstat_ping", {}).get("calls", 0) >= 24)
         heard.control.stop()
     assert "control.lost" not in caplog.text

@@ -13,7 +13,7 @@ from tasks import keys
 from tasks.contract import WorkerInfo
 from tasks.redis_client import connect
 from tests.fakes.redis_server import RedisServer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from worker.heartbeat import Heartbeat
 
 
@@ -61,9 +61,9 @@ def listed(client: redis.Redis) -> WorkerInfo | None:
 def test_a_beat_writes_lease_list_and_channel(client, parts):
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(keys.FLEET)
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=PATIENCE_S)
         parts.heartbeat(client).beat()
-        said = pubsub.get_message(timeout=5)
+        said = pubsub.get_message(timeout=PATIENCE_S)
     assert client.get(keys.worker_lease("w")) == b"e1"
     assert 0 < client.pttl(keys.worker_lease("w")) <= keys.WORKER_LEASE_S * 1000
     assert listed(client) == parts.info
@@ -84,14 +84,15 @@ def test_the_first_beat_frees_the_slots_of_an_earlier_life_and_later_ones_do_not
     heartbeat.stop()
 
 
-def test_a_poke_does_not_wait_for_the_next_second(client, parts):
+def test_a_poke_does_not_wait_for_the_next_second(client, parts, monkeypatch):
+    monkeypatch.setattr(keys, "HEARTBEAT_S", 600.0)
     heartbeat = parts.heartbeat(client)
     heartbeat.start()
     until(lambda: listed(client))
     for busy in range(1, 6):
         parts.info = info(slots_busy=busy)
         heartbeat.poke()
-        until(lambda busy=busy: listed(client).slots_busy == busy, timeout_s=0.5)
+        until(lambda busy=busy: listed(client).slots_busy == busy)
     heartbeat.stop()
 
 
@@ -101,7 +102,7 @@ def test_many_pokes_share_a_beat(client, parts):
     until(lambda: heartbeat.alive)
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(keys.FLEET)
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=PATIENCE_S)
         for busy in range(1, 200):
             parts.info = info(slots_busy=busy)
             heartbeat.poke()
@@ -109,7 +110,7 @@ def test_many_pokes_share_a_beat(client, parts):
         heard = 0
         while pubsub.get_message(timeout=0.05):
             heard += 1
-    assert heard <= 4
+    assert heard < 50  # five a second at most
     heartbeat.stop()
 
 
@@ -120,9 +121,9 @@ def test_a_clean_end_takes_the_worker_off_the_list(client, parts):
     client.sadd(keys.credits_of("w"), "j")
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(keys.FLEET)
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=PATIENCE_S)
         heartbeat.stop()
-        said = until(lambda: [m for m in [pubsub.get_message(timeout=1)] if m and b"gone" in m["data"]])
+        said = until(lambda: [m for m in [pubsub.get_message(timeout=PATIENCE_S)] if m and b"gone" in m["data"]])
     assert json.loads(said[0]["data"]) == {"gone": "w"}
     assert not client.exists(keys.worker_lease("w"), keys.WORKERS, keys.credits_of("w"))
 

@@ -54,7 +54,7 @@ def test_it_waits_for_the_end_and_raises_what_came(loop):
 def test_a_cancel_is_over_when_the_work_has_ended(loop):
     work, cancel = Work(), CancelToken()
     served = Served(lambda: loop.call(work.run, cancel))
-    assert work.running.wait(5)
+    assert work.running.wait(30)
     cancel.cancel()
     assert isinstance(served.done(), JobCancelledError)
     assert work.ended == "cancelled"
@@ -76,7 +76,7 @@ def test_closing_ends_what_runs_and_takes_nothing_new():
 
     work, thread = Work(), LoopThread("test-loop", at_end)
     served = Served(lambda: thread.call(work.run, CancelToken()))
-    assert work.running.wait(5)
+    assert work.running.wait(30)
     thread.close()
     thread.close()
     assert isinstance(served.done(), JobCancelledError)

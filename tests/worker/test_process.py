@@ -14,7 +14,7 @@ from tasks.events import open_event, unpack
 from tasks.redis_client import connect
 from tasks.sealing import FleetKey, Opener
 from tasks.settings import load_settings
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from worker import process as process_module
 from worker.capacity import MAX_SLOTS
 from worker.process import Process, current, slots_of
@@ -117,8 +117,8 @@ def test_what_still_runs_at_the_grace_limit_is_given_back(settings, client):
     reply = process.publisher.open(Job(job_id="j", model="m:1b", body={}, created=0, bridge_id="b"))
     reply.claimed()
     process.drain()
-    assert token.wait(5)
-    assert reply.wait(5)
+    assert token.wait(PATIENCE_S)
+    assert reply.wait(PATIENCE_S)
     opener = Opener(*settings.fleet_keys())
     rows = client.xrange(keys.replay("b"))
     events = [open_event(envelope, opener) for _, row in rows for envelope in unpack(row[b"b"])]
@@ -134,7 +134,7 @@ def test_only_who_is_asked_to_leave_ends(process, client, op, left):
     process.start(Queues())
     until(lambda: client.publish(keys.control("wrk-1-gpu3"), f'{{"op": "{op}"}}'))
     until(lambda: process.info().draining)
-    assert asked.wait(1 if left else 0.1) is left
+    assert asked.wait(PATIENCE_S if left else 0.1) is left
 
 
 def test_stopping_frees_the_model_and_says_goodbye(process, client):

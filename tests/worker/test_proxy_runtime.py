@@ -231,7 +231,7 @@ def test_uninstalling_a_built_in_model_is_no_business_of_ours(make):
 def test_many_at_once(make):
     world = make()
     world.ollama.script = answer
-    done = threading.Barrier(17, timeout=20)
+    done = threading.Barrier(17, timeout=60)
 
     def one() -> None:
         assert world.serve().finished

@@ -15,7 +15,7 @@ from tasks.events import open_event, unpack
 from tasks.redis_client import connect
 from tasks.sealing import FleetKey, Opener, Sealer
 from tests.fakes.redis_server import RedisServer
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from worker.publisher import Publisher
 
 KEY = FleetKey(bytes(32))
@@ -67,9 +67,9 @@ def test_a_step_is_one_message_per_bridge(client, publisher):
 def test_channel_and_stream_carry_the_same_bytes(client, publisher):
     with client.pubsub() as pubsub:
         pubsub.subscribe(keys.events("b"))
-        assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+        assert pubsub.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
         publisher.open(job()).finish("{}")
-        message = pubsub.get_message(timeout=5)
+        message = pubsub.get_message(timeout=PATIENCE_S)
     assert message["data"] == client.xrange(keys.replay("b"))[0][1][b"b"]
     assert 0 < client.ttl(keys.replay("b")) <= keys.REPLAY_TTL_S
 
@@ -81,7 +81,7 @@ def test_the_last_event_frees_the_slot_and_the_waiting_thread(client, publisher)
     reply.claimed()
     assert reply.wait(0) is False
     reply.finish("{}")
-    assert reply.wait(5) is True
+    assert reply.wait(PATIENCE_S) is True
     assert [item.seq for item in flat(client)] == [5, 6]
     assert not client.exists(keys.job("j"), keys.credits_of("w"))
 
@@ -96,7 +96,7 @@ def test_calls_of_many_threads_keep_each_jobs_order(client, publisher):
     threads = [threading.Thread(target=run, args=(reply,)) for reply in replies]
     for thread in threads:
         thread.start()
-    assert all(reply.wait(5) for reply in replies)
+    assert all(reply.wait(PATIENCE_S) for reply in replies)
     for thread in threads:
         thread.join()
     for n in range(8):
@@ -114,7 +114,7 @@ def test_a_step_that_raises_does_not_silence_the_next(client, publisher, caplog)
 
     publisher.step(broken)
     publisher.step(reply.finish)
-    assert reply.wait(5)
+    assert reply.wait(PATIENCE_S)
     assert [type(item) for item in flat(client)] == [Chunk, Finished]
     assert "publisher.step_failed" in caplog.text
     assert "secret" not in caplog.text
@@ -123,8 +123,8 @@ def test_a_step_that_raises_does_not_silence_the_next(client, publisher, caplog)
 def test_text_that_is_not_utf8_fails_its_own_job_only(client, publisher):
     good, bad = publisher.open(job("good")), publisher.open(job("bad"))
     publisher.step(lambda: (good.finish("{}"), bad.finish("\ud800")))
-    assert good.wait(5)
-    assert bad.wait(5)
+    assert good.wait(PATIENCE_S)
+    assert bad.wait(PATIENCE_S)
     assert {item.job_id: type(item) for item in flat(client)} == {"good": Finished, "bad": Failed}
 
 
@@ -157,7 +157,7 @@ def test_while_redis_is_away_nothing_is_lost_or_out_of_order(mortal):
         reply.finish()
         assert reply.wait(0.2) is False
         mortal.start()
-        assert reply.wait(5) is True
+        assert reply.wait(PATIENCE_S) is True
         assert [item.seq for item in flat(client)] == list(range(502)), "also what Redis died with"
         assert client.ttl(keys.replay("b")) > 0
         publisher.stop()
@@ -170,7 +170,7 @@ def test_a_redis_that_died_while_nobody_spoke_hears_the_end_again(mortal):
         ended, runs = publisher.open(job("ended")), publisher.open(job("runs"))
         ended.finish()
         runs.claimed()
-        assert ended.wait(5)
+        assert ended.wait(PATIENCE_S)
         until(lambda: len(flat(client)) == 2)
         mortal.kill()
         mortal.start()
@@ -197,11 +197,11 @@ def test_beyond_the_bound_the_oldest_go_and_nobody_waits_for_ever(mortal, caplog
         for _ in range(50):
             last.chunk("x" * 200)
             until(publisher._inbox.empty)
-        assert first.wait(5) is True  # given up
+        assert first.wait(PATIENCE_S) is True  # given up
         assert "publisher.overflow" in caplog.text
         mortal.start()
         last.finish()
-        assert last.wait(5) is True
+        assert last.wait(PATIENCE_S) is True
         assert flat(client)[-1].seq == 50
         publisher.stop()
 
@@ -224,6 +224,6 @@ def test_a_redis_that_refuses_does_not_block_what_comes_after(client, publisher,
     refused, fine = publisher.open(job("x", "odd")), publisher.open(job("y"))
     refused.finish()
     fine.finish()
-    assert refused.wait(5)
-    assert fine.wait(5)
+    assert refused.wait(PATIENCE_S)
+    assert fine.wait(PATIENCE_S)
     assert "publisher.rejected" in caplog.text

@@ -55,7 +55,7 @@ def test_the_publisher_lays_it_down_before_the_event(redis_url):
         publisher.start()
         reply = publisher.open(Job(job_id="j", model="m", body={}, created=0, bridge_id="b"))
         reply.finish(text)
-        assert reply.wait(10)
+        assert reply.wait(30)
         publisher.stop()
         ((_, row),) = client.xrange(keys.replay("b"))
         event = open_event(unpack(row[b"b"])[0], Opener(KEY))

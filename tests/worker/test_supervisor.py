@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.fakes.waiting import PATIENCE_S
+from worker import supervisor
 from worker.children import Backoff, Change, ChildSpec, Restart, Run, State
 from worker.supervisor import ChildFailedError, Supervisor
 
@@ -38,7 +40,7 @@ class Bench:
         self.supervisor = Supervisor(specs, on_change=self.changes.append, backoff=QUICK, **options)  # type: ignore[arg-type]
         return self.supervisor
 
-    def drive(self, until: Callable[[], bool], timeout: float = 10.0) -> None:
+    def drive(self, until: Callable[[], bool], timeout: float = PATIENCE_S) -> None:
         assert self.supervisor is not None
         deadline = time.monotonic() + timeout
         while not until():
@@ -162,7 +164,8 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(bench: Bench) ->
     assert time.monotonic() - asked >= 0.3
 
 
-def test_a_second_signal_comes_before_the_kill(bench: Bench) -> None:
+def test_a_second_signal_comes_before_the_kill(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_HURRY_S", PATIENCE_S)
     code = (
         "import signal, sys, time; asked = [];"
         "signal.signal(15, lambda *_: asked.append(1) or (len(asked) > 1 and sys.exit(5)));"
@@ -233,10 +236,10 @@ def test_stop_from_another_thread_wakes_the_loop(bench: Bench) -> None:
             ready.set()
 
     up = Supervisor([bench.spec("one")], on_change=tell)
-    stopper = threading.Thread(target=lambda: (ready.wait(10), up.stop()))
+    stopper = threading.Thread(target=lambda: (ready.wait(PATIENCE_S), up.stop()))
     stopper.start()
     up.run()
-    stopper.join(10)
+    stopper.join(PATIENCE_S)
 
 
 def test_an_error_in_a_callback_leaves_no_child(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.fakes.waiting import PATIENCE_S
 from worker import tether
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
@@ -30,7 +31,7 @@ time.sleep(600)
 ROOT = str(Path(tether.__file__).parents[1])
 
 
-def eventually(look: Callable[[], bool], timeout: float = 5.0) -> bool:
+def eventually(look: Callable[[], bool], timeout: float = PATIENCE_S) -> bool:
     deadline = time.monotonic() + timeout
     while not look():
         if time.monotonic() > deadline:
@@ -53,7 +54,7 @@ def kill_parent_of_a_tethered_child(code: str, *, poll: bool, say: str) -> tuple
         below = [child.pid for child in psutil.Process(pid).children()]
         parent.kill()
         parent.wait()
-        ended = eventually(lambda: gone(pid) and all(map(gone, below)), 2.0)
+        ended = eventually(lambda: gone(pid) and all(map(gone, below)))
         return ended, len(below)
 
 
@@ -80,7 +81,7 @@ def test_the_child_keeps_the_process_id_the_arguments_and_the_exit_status() -> N
     code = "import os, sys; print(os.getpid(), sys.argv[1:]); sys.exit(7)"
     argv = tether.command([sys.executable, "-c", code, "--", "--cpus", "x y"], parent=os.getpid())
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    out, _ = child.communicate(timeout=10)
+    out, _ = child.communicate(timeout=PATIENCE_S)
     assert out.strip() == f"{child.pid} ['--', '--cpus', 'x y']"
     assert child.returncode == 7
 
@@ -93,7 +94,7 @@ def test_the_fallback_passes_signals_and_exit_status_on() -> None:
     with child.stdout:
         assert child.stdout.readline().strip() == "up"
         child.send_signal(signal.SIGTERM)
-        assert child.wait(10) == 9
+        assert child.wait(PATIENCE_S) == 9
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="CPU sets are Linux's")

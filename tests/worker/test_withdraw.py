@@ -74,7 +74,7 @@ def test_force_waits_for_the_jobs_and_takes_no_new_ones(world: World):
     until(lambda: world.runtime.models() == ())
     assert not answers
     busy.release.set()
-    thread.join(10)
+    thread.join(30)
     assert answers == [0]
     assert held.done() is None
     assert busy.closed == 1
@@ -123,7 +123,7 @@ class Worker:
 
     def close(self) -> None:
         self._thread.stop()
-        self._thread.join(5)
+        self._thread.join(30)
         self._pubsub.close()
         self.client.close()
 

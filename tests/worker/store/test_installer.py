@@ -282,7 +282,7 @@ def test_two_installs_at_once_fetch_once(origin: Path, store: Path):
 
     def slow(_stage: Stage, _done: int, _total: int | None) -> None:
         entered.set()
-        go.wait(10)
+        go.wait(30)
 
     def waiting(stage: Stage, done: int, total: int | None) -> None:
         seen.append((stage, done, total))
@@ -290,11 +290,11 @@ def test_two_installs_at_once_fetch_once(origin: Path, store: Path):
 
     first = threading.Thread(target=lambda: results.append(install(spec(origin), store, slow).fetched))
     first.start()
-    assert entered.wait(10)
+    assert entered.wait(30)
     second = threading.Thread(target=lambda: results.append(install(spec(origin), store, waiting).fetched))
     second.start()
-    first.join(10)
-    second.join(10)
+    first.join(30)
+    second.join(30)
     assert sorted(results) == [False, True]
     assert seen[0][0] is Stage.WAITING
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE_S, until
 from tests.worker.store.models import GGUF, SHA256, FileServer, serving
 from worker.store import room, workplace
 from worker.store.errors import DiskFullError
@@ -72,7 +72,7 @@ def test_two_installs_that_do_not_fit_together(tmp_path: Path, disk: Callable[[i
             install(second, tmp_path, lambda *_: None)
         assert not (tmp_path / ".installs" / "second.gguf.d").exists()
         stop.set()
-        stopped.join(10)
+        stopped.join(PATIENCE_S)
         server.stalls = []
         assert install(second, tmp_path, lambda *_: None).fetched  # the first one was cancelled
 
