@@ -48,7 +48,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class StoreBlob:
-    """Lay a piece of one of the job's parts down, before the job. Answer with `Session.blob_stored`."""
+    """Lay a piece of one of the job's parts down, before the job. Answer with `Pieces.stored` or `failed`."""
 
     job_id: str
     name: str
@@ -66,7 +66,7 @@ class DropBlobs:
 
 @dataclass(frozen=True, slots=True)
 class SendReply:
-    """Send a large reply to the API, piece by piece. Answer with `Session.reply_lost` when it cannot be read."""
+    """Send a large reply to the API, piece by piece. Answer with `Pieces.reply_lost` when it cannot be read."""
 
     job_id: str
     ref: BlobRef

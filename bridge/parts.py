@@ -5,7 +5,7 @@ from __future__ import annotations
 from bridge.admission import Limits
 from bridge.metrics.server import MetricsServer
 from bridge.metrics.tally import Tally
-from bridge.session import Session
+from bridge.readings import Readings
 from tasks.settings import Settings
 from tasks.version import version
 
@@ -20,8 +20,8 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def metrics_of(settings: Settings, session: Session, tally: Tally | None) -> MetricsServer | None:
+def metrics_of(settings: Settings, readings: Readings, tally: Tally | None) -> MetricsServer | None:
     """The port that Prometheus asks, None when it is off."""
     if settings.metrics_port is None or tally is None:
         return None
-    return MetricsServer(settings.metrics_host, settings.metrics_port, session, tally, version())
+    return MetricsServer(settings.metrics_host, settings.metrics_port, readings, tally, version())

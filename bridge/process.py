@@ -72,7 +72,7 @@ class Bridge:
             veto=self.audit.veto,
         )
         self.reports = Reports(self.session, self.apply)
-        self.metrics = metrics_of(settings, self.session, tally)
+        self.metrics = metrics_of(settings, self.session.readings, tally)
         self._client = connect_async(settings.redis_url)
         sealer = Sealer(fleet_keys[0])
         self.lease = Lease(self._client, self.bridge_id)
@@ -152,7 +152,7 @@ class Bridge:
             await asyncio.sleep(REPORT_S)
             if not self.lease.held.is_set():
                 continue
-            said = self.session.overview(time.monotonic())
+            said = self.session.readings.overview(time.monotonic())
             text = said.model_copy(update={"version": version(), "fleet_keys": self._fleet_keys}).model_dump_json()
             with contextlib.suppress(redis.RedisError, OSError):
                 await self._client.set(keys.overview(self.bridge_id), text, ex=keys.OVERVIEW_TTL_S)
@@ -196,10 +196,10 @@ class Bridge:
         return Together(*(one for one in (tally, auditor, traces) if one))
 
     def _serves(self, model: str) -> bool:
-        return self.session.serves(model)  # which is made after the hooks
+        return self.session.readings.serves(model)  # which is made after the hooks
 
     def _sha256_of(self, worker_id: str, model: str) -> str | None:
-        return self.session.sha256_of(worker_id, model)  # which is made after the hooks
+        return self.session.readings.sha256_of(worker_id, model)  # which is made after the hooks
 
     def apply(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -243,11 +243,11 @@ class Bridge:
     # ---------------------------------------------------------------- from the parcels
 
     def send_piece(self, text: str) -> None:
-        self.session.sent_piece(text)
+        self.session.pieces.sent(text)
         self.link.send(text)
 
     async def room(self) -> bool:
         return await self.link.room()
 
     def reply_lost(self, job_id: str) -> None:
-        self.apply(self.session.reply_lost(job_id, time.monotonic()))
+        self.apply(self.session.pieces.reply_lost(job_id, time.monotonic()))

@@ -71,10 +71,10 @@ class Reports:
     # ---------------------------------------------------------------- from the dispatcher
 
     def blob_stored(self, size: int) -> None:
-        self._session.blob_stored(size)
+        self._session.pieces.stored(size)
 
     def blob_failed(self, job_id: str) -> None:
-        self._apply(self._session.blob_failed(job_id, time.monotonic()))
+        self._apply(self._session.pieces.failed(job_id, time.monotonic()))
 
     def taken(self, job_id: str, attempt: int, worker_id: str, size: int) -> None:
         self._apply(self._session.attempts.taken(job_id, attempt, worker_id, size, time.monotonic()))

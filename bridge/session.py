@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bridge import problems, replies
+from bridge import problems
 from bridge.admission import Limits
 from bridge.adoption import Adoption
-from bridge.adverts import Adverts
 from bridge.attempts import Attempts
 from bridge.effects import DrainWorker, DropLink, Effect
 from bridge.entries import Found, InstallEntry
@@ -25,14 +24,15 @@ from bridge.hooks import Hooks
 from bridge.installs import Installs
 from bridge.intake import Intake
 from bridge.ledger import Ledger
-from bridge.metrics.picture import Picture, picture
-from bridge.overview import overview
+from bridge.outlet import Outlet
+from bridge.pieces import Pieces
 from bridge.protocol import Ack, ApiFrame, Blob, Cancel, Drain, Install, JobFrame, Uninstall, Welcome
+from bridge.readings import Readings
 from bridge.resumption import Resumption
 from bridge.stream import Stream
 from bridge.uploads import Uploads
 from bridge.watch import Watch
-from tasks.contract import InstallProgress, Overview, WorkerInfo
+from tasks.contract import InstallProgress, WorkerInfo
 from tasks.errors import PendraError
 from tasks.events import Envelope
 from tasks.logs import event
@@ -65,41 +65,22 @@ class Session:
         self._stream = Stream(self._ledger, opener)
         self._watch = Watch(self._ledger)
         self._adoption = Adoption(self._ledger)
-        self._adverts = Adverts()
         self._installs = Installs(self._ledger)
         self._uploads = Uploads(self._ledger)
         self._intake = Intake(self._ledger, self._uploads, self._watch, limits, veto)
+        self._resumption = Resumption(self._ledger, self._installs)
+        self._outlet = Outlet(self._ledger, self._watch, self._intake)
+        self._flush, self._out = self._outlet.flush, self._outlet.out
         self.attempts = Attempts(self._ledger, self._stream, self._flush)
         """Told what came of sending jobs to workers."""
-        self._resumption = Resumption(self._ledger, self._installs)
+        self.pieces = Pieces(self._ledger, self._uploads, self._flush)
+        """Told what became of the pieces of large parts."""
+        self.readings = Readings(self._ledger, self._watch, self._intake, self._installs)
+        """Asked how things stand."""
 
     @property
     def open_jobs(self) -> int:
         return len(self._ledger.jobs.open)
-
-    def overview(self, now: float) -> Overview:
-        """The open jobs, for people."""
-        return overview(self._ledger, now)
-
-    def picture(self, now: float) -> Picture:
-        """The state, for metrics."""
-        return picture(
-            self._ledger,
-            now,
-            redis_down=self._watch.redis_down,
-            draining=self._intake.draining,
-            installs=len(self._installs.running),
-        )
-
-    def sha256_of(self, worker_id: str, model: str) -> str | None:
-        """Of the file that this worker runs the model from, as far as its store knows."""
-        view = self._ledger.fleet.get(worker_id)
-        row = view.rows.get(model) if view else None
-        return row.sha256 if row else None
-
-    def serves(self, model: str) -> bool:
-        """Whether some worker of the fleet has it now."""
-        return any(model in view.installed for view in self._ledger.fleet)
 
     @property
     def linked(self) -> bool:
@@ -156,7 +137,7 @@ class Session:
         """The link is up: say what we hold, cancel what the API forgot, replay what it missed."""
         self._ledger.flow.up()
         resumed = self._resumption.welcomed(welcome, now)
-        self._adverts.forget()
+        self._outlet.relinked()
         event(log, logging.INFO, "link.up", resumed=resumed, open_jobs=self.open_jobs)
         return self._flush(now)
 
@@ -206,27 +187,6 @@ class Session:
 
     def healed(self, now: float, *, full: bool) -> list[Effect]:
         self._stream.healed(full=full, now=now)
-        return self._flush(now)
-
-    # ---------------------------------------------------------------- from dispatch (see also `attempts`)
-
-    def blob_stored(self, size: int) -> None:
-        self._uploads.stored(size)
-
-    def blob_failed(self, job_id: str, now: float) -> list[Effect]:
-        """A piece could not be laid down."""
-        self._uploads.failed(job_id, now)
-        return self._flush(now)
-
-    def sent_piece(self, text: str) -> None:
-        """A piece of a large reply was given to the link."""
-        self._ledger.flow.given(text)
-
-    def reply_lost(self, job_id: str, now: float) -> list[Effect]:
-        """A large reply cannot be read any more: its result is taken back."""
-        record = self._ledger.jobs.get(job_id)
-        if record is not None and record.reply is not None:
-            self._ledger.send(replies.error(job_id, record.next_seq, problems.REPLY_LOST))
         return self._flush(now)
 
     # ---------------------------------------------------------------- from installer agents
@@ -285,26 +245,3 @@ class Session:
         if self._ledger.fleet.drain(worker_id):
             event(log, logging.INFO, "worker.draining", worker_id=worker_id)
             self._ledger.effects.append(DrainWorker(worker_id))
-
-    def _flush(self, now: float, *, release: bool = True) -> list[Effect]:
-        """Release what can go, tell the API what changed, hand the effects out."""
-        ledger = self._ledger
-        if release and not self._watch.redis_down and ledger.scheduler.depth:
-            for go in ledger.scheduler.release(now):
-                ledger.go(go)
-        if ledger.flow.has_room:
-            for text in self._adverts.news(
-                ledger.fleet,
-                waiting=ledger.scheduler.depth,
-                draining=self._intake.draining,
-                now=now,
-                pace=ledger.pace.rates,
-            ):
-                ledger.send(text)
-        return self._out()
-
-    def _out(self) -> list[Effect]:
-        for text in self._ledger.flow.catch_up():
-            self._ledger.send(text)
-        effects, self._ledger.effects = self._ledger.effects, []
-        return effects

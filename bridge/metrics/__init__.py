@@ -1,5 +1,5 @@
 """What Prometheus is told of the fleet (docs/metrics.md).
 
 hooks ─► tally (pure counts) ─┐
-session.picture() ────────────┴─► families (names, labels) ─► server (`/metrics`, a thread of its own)
+session.readings ─────────────┴─► families (names, labels) ─► server (`/metrics`, a thread of its own)
 """

@@ -58,7 +58,7 @@ class FleetCollector(Collector):
 
 
 class Watched(Protocol):
-    """What is needed of the session."""
+    """What is needed of the session's `readings`."""
 
     def picture(self, now: float) -> Picture: ...
     def serves(self, model: str) -> bool: ...

@@ -15,7 +15,7 @@ def test_running_and_waiting_jobs_with_attempt_worker_and_age() -> None:
     driven.events(chunk(1, "secret", "runs"), chunk(2, "secret", "runs"))
     driven.send(job("waits"))
     driven.now += 2
-    view = driven.session.overview(driven.now)
+    view = driven.session.readings.overview(driven.now)
     runs, waits = view.rows
     assert (runs.job_id, runs.state, runs.attempt, runs.worker_id, runs.tokens) == ("runs", "running", 0, "w1", 2)
     assert (waits.job_id, waits.state, waits.worker_id, waits.age_s) == ("waits", "waiting", "", 2.0)
@@ -27,7 +27,7 @@ def test_a_long_list_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None
     driven = Driven(worker(slots=1))
     for n in range(5):
         driven.send(job(f"j{n}"))
-    view = driven.session.overview(driven.now)
+    view = driven.session.readings.overview(driven.now)
     assert ([row.job_id for row in view.rows], view.total) == (["j0", "j1"], 5)
 
 
@@ -38,7 +38,7 @@ def test_the_queue_and_the_tokens_a_second_of_each_worker() -> None:
         driven.beat(worker(slots=1, engines=(EngineFigures(model="m", completion_tokens=made),)))
     driven.start("runs")
     driven.send(job("waits"))
-    view = driven.session.overview(driven.now)
+    view = driven.session.readings.overview(driven.now)
     assert (view.waiting, view.pace) == (1, {"w1": 10.0})
     driven.frames.clear()
     driven.tick(0.3)

@@ -21,7 +21,7 @@ class Watched(Driven):
         super().__init__(*(workers or (worker(),)), hooks=Traces(self.traced.tracer, self.serves))
 
     def serves(self, model: str) -> bool:
-        return self.session.serves(model)
+        return self.session.readings.serves(model)
 
     def acquired(self) -> list[Acquire]:
         return [effect for effect in self.effects if isinstance(effect, Acquire)]

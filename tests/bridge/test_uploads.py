@@ -101,7 +101,7 @@ def test_an_upload_that_stalls_is_an_error(bridge):
 
 def test_a_redis_that_does_not_take_a_piece_ends_the_job(bridge):
     acquire = upload(bridge)
-    bridge.do(bridge.session.blob_failed("j1", bridge.now))
+    bridge.do(bridge.session.pieces.failed("j1", bridge.now))
     assert [e["code"] for e in bridge.of("error")] == ["redis_unavailable"]
     assert acquire.job.job_id == "j1"
 
@@ -112,7 +112,7 @@ def test_pieces_that_redis_does_not_take_in_time_are_bounded(bridge, monkeypatch
     bridge.send(blob(0))
     bridge.send(blob(1))
     assert [e["code"] for e in bridge.of("error")] == ["redis_unavailable"]
-    bridge.session.blob_stored(6)
+    bridge.session.pieces.stored(6)
 
 
 def finish(bridge: Driven) -> list:
@@ -137,7 +137,7 @@ def test_after_a_reconnect_it_is_sent_again(bridge):
 
 def test_a_reply_that_cannot_be_read_is_taken_back(bridge):
     finish(bridge)
-    bridge.do(bridge.session.reply_lost("j1", bridge.now))
+    bridge.do(bridge.session.pieces.reply_lost("j1", bridge.now))
     assert [e["code"] for e in bridge.of("error")] == ["blob_lost"]
 
 

@@ -100,7 +100,7 @@ class Bridge:
                     self.do(session.attempts.taken(job.job_id, job.attempt, worker_id, 9, now), rng)
                     self.work(job.job_id, job.attempt, job.first_seq, worker_id, rng)
                 case StoreBlob(data=data):
-                    session.blob_stored(len(data))
+                    session.pieces.stored(len(data))
                 case Heal(full=full):
                     session.heal_started()
                     self.do(session.healed(now, full=full), rng)

@@ -60,7 +60,7 @@ async def test_what_waits_and_what_runs_is_there(fleet: World) -> None:
 
 
 async def test_workers_engines_loads_gpus_and_backends_are_those_of_the_heartbeat(fleet: World) -> None:
-    await eventually(lambda: fleet.bridge.session.picture(0.0).workers[0][0].engines)
+    await eventually(lambda: fleet.bridge.session.readings.picture(0.0).workers[0][0].engines)
     assert await values(fleet, "pendra_engine_kv_cells_used", "worker", "model") == {("w1", "m"): 100}
     assert await values(fleet, "pendra_worker_slots_busy", "worker") == {("w1",): 1}
     assert await values(fleet, "pendra_model_loads_total", "worker", "model", "outcome") == {

@@ -73,7 +73,7 @@ def page(redis_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def _has_figures(world: World) -> bool:
-    return all(info.gpu for info, _ in world.bridge.session.picture(0.0).workers)
+    return all(info.gpu for info, _ in world.bridge.session.readings.picture(0.0).workers)
 
 
 @pytest.mark.parametrize(("title", "query"), QUERIES)

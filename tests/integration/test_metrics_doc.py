@@ -18,7 +18,7 @@ ROWS = dict(re.findall(r"^\| `(pendra_(?!api_)\w+)` \| ([a-z, ]*?) ?\|", PAGE, r
 
 async def test_the_page_and_the_document_say_the_same(redis_url: str, tmp_path: Path) -> None:
     async with a_watched_fleet(redis_url, tmp_path) as world:
-        await eventually(lambda: world.bridge.session.picture(0.0).workers[0][0].gpu)
+        await eventually(lambda: world.bridge.session.readings.picture(0.0).workers[0][0].gpu)
         found = await families(world)
     ours = {
         family.name + ("_total" if family.type == "counter" else ""): set(family.samples[0].labels) - {"le"}

@@ -12,8 +12,8 @@ from tests.bridge.builders import Driven, job, worker
 
 def page(driven: Driven, tally: Tally | None = None):
     tally = tally or Tally()
-    tally.served = driven.session.serves
-    seen = look(driven.session.picture(driven.now), Counts(), tally.model, "1")
+    tally.served = driven.session.readings.serves
+    seen = look(driven.session.readings.picture(driven.now), Counts(), tally.model, "1")
     return {family.name: family for family in worker_families(seen)}
 
 
@@ -45,6 +45,6 @@ def test_who_waits_for_models_beyond_the_bound_waits_for_other():
     driven.send(job("a"))
     driven.send(job("b"))
     driven.now += 7.0
-    seen = look(driven.session.picture(driven.now), Counts(), tally.model, "1")
+    seen = look(driven.session.readings.picture(driven.now), Counts(), tally.model, "1")
     assert list(seen.waiting) == ["other"]
     assert seen.having == {"other": 1}

@@ -16,7 +16,7 @@ class Counted(Driven):
     def __init__(self, *workers: WorkerInfo) -> None:
         self.tally = Tally()
         super().__init__(*workers, hooks=self.tally)
-        self.tally.served = self.session.serves
+        self.tally.served = self.session.readings.serves
 
     @property
     def counts(self):
