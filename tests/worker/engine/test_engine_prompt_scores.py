@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from tests.worker.engine.conftest import StartEngine
-from tests.worker.engine.harness import GREEDY, Harness, Reply
+from tests.worker.engine.harness import DEADLINE_S, GREEDY, Harness, Reply
 from worker.engine.api import FinishReason, GenerationRequest, SamplingParams, TokenLogprob
+from worker.engine.runner import NoRoomError
+from worker.engine.scheduler import Plan
+from worker.engine.sequence import Sequence
 
 LONG = "The cat and the dog go to the sea, where a ship waits for nobody at all."
 ASK: dict[str, Any] = {"logprobs": 2, "prompt_logprobs": True, "max_tokens": 3}
@@ -94,6 +98,38 @@ def test_beside_others_in_any_batch(start_engine: StartEngine, n_batch: int) -> 
             assert mine.logprob == pytest.approx(theirs.logprob, abs=0.02), "but for the arithmetic of other batches"
         assert reply.tokens == alone.tokens
         assert harness.wait(f"plain-{name}").tokens == plain.tokens
+
+
+def test_who_loses_its_cells_half_way_is_scored_once(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = start_engine().run(LONG, **ASK)
+    harness = start_engine(n_batch=8, n_ubatch=8)
+    run, preempt = harness.engine._core.runner.run, harness.engine._core._scheduler._preempt
+    refusals, half_way, both = [3, 6], [], threading.Event()
+
+    def full(plan: Plan) -> object:
+        assert both.wait(DEADLINE_S)
+        if any(seq.prompt_scores is not None for seq, _ in plan.prefill):
+            refusals[:] = [left - 1 for left in refusals if left > 0]
+            if 0 in refusals:
+                raise NoRoomError
+        return run(plan)
+
+    def noted(seq: Sequence) -> None:
+        half_way.append(seq.prompt_scores is not None and bool(seq.prompt_scores.made))
+        preempt(seq)
+
+    monkeypatch.setattr(harness.engine._core.runner, "run", full)
+    monkeypatch.setattr(harness.engine._core._scheduler, "_preempt", noted)
+    harness.submit("older", "The cat", max_tokens=60, ignore_eos=True)
+    harness.submit("scored", LONG, **ASK)
+    both.set()
+    reply = harness.wait("scored")
+    assert any(half_way), "it was sent back with half its prompt's scores"
+    for mine, theirs in zip(scores_of(reply), scores_of(alone), strict=True):
+        assert (mine.token, mine.logprob) == (theirs.token, pytest.approx(theirs.logprob, abs=0.02))
+    assert reply.tokens == alone.tokens
 
 
 def test_a_cancel_while_it_is_scored(start_engine: StartEngine) -> None:
