@@ -27,14 +27,6 @@ def open_embedding(entry: Entry, plan: Plan, options: Options, progress: Progres
 
     Raises WorkerError (model_corrupt, out_of_memory, …), or JobCancelledError when it was stopped.
     """
-    config = EmbedConfig(
-        ctx_per_input=plan.ctx_per_slot,
-        pack_tokens=options.n_batch or (_PACK_CPU if options.cpu else _DEFAULTS.pack_tokens),
-        slots=plan.slots,
-        threads=options.threads or usable_cpus(),
-        lanes=_LANES_CPU if options.cpu else 1,
-        on_cpu=options.cpu,
-    )
     model = LoadedModel(
         entry.path,
         n_gpu_layers=options.n_gpu_layers,
@@ -43,6 +35,18 @@ def open_embedding(entry: Entry, plan: Plan, options: Options, progress: Progres
         lora=options.adapters,
         progress=lambda fraction: progress(fraction * _WEIGHTS),
     )
-    backend = EmbeddingBackend(model, PairTokens(model), Embedder(model, config))
+    backend = EmbeddingBackend(model, PairTokens(model), Embedder(model, embed_config(plan, options)))
     progress(1.0)
     return backend
+
+
+def embed_config(plan: Plan, options: Options) -> EmbedConfig:
+    """The plan and the options as the engine takes them."""
+    return EmbedConfig(
+        ctx_per_input=plan.ctx_per_slot,
+        pack_tokens=options.n_batch or (_PACK_CPU if options.cpu else _DEFAULTS.pack_tokens),
+        slots=plan.slots,
+        threads=options.threads or usable_cpus(),
+        lanes=_LANES_CPU if options.cpu else 1,
+        on_cpu=options.cpu,
+    )

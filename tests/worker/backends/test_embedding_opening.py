@@ -17,7 +17,8 @@ from tests.fakes.backend_parts import DirectPublisher, RecordingReply, chat
 from tests.fakes.tiny_bert import write_tiny_bert
 from tests.fakes.tiny_llama import write_tiny_llama
 from worker.backends.base import CancelToken
-from worker.capacity import demand_of, slots_from_memory
+from worker.backends.embedding_opening import embed_config
+from worker.capacity import Plan, demand_of, slots_from_memory
 from worker.options import Options
 from worker.runtime import Runtime
 
@@ -86,6 +87,15 @@ def test_a_chat_model_that_is_said_to_embed(runtime):
     with pytest.raises(WorkerError, match="does not say how the vectors of a text's tokens become one") as caught:
         ask(runtime, JobKind.EMBEDDINGS, "claims", input="a")
     assert caught.value.code == "unsupported_architecture"
+
+
+def test_a_cpu_computes_small_batches_in_two_lanes_and_a_gpu_large_ones_in_one():
+    plan = Plan(4, 2048)
+    cpu = embed_config(plan, Options(cpu=True, threads=3))
+    assert (cpu.lanes, cpu.pack_tokens, cpu.on_cpu, cpu.threads, cpu.ctx_per_input) == (2, 128, True, 3, 2048)
+    gpu = embed_config(plan, Options(cpu=False, threads=3))
+    assert (gpu.lanes, gpu.pack_tokens, gpu.on_cpu) == (1, 512, False)
+    assert embed_config(plan, Options(cpu=True, n_batch=777)).pack_tokens == 777
 
 
 def test_what_embedding_models_ask_of_memory(runtime, store):
