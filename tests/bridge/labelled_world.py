@@ -11,7 +11,8 @@ from bridge.effects import Effect, Enqueue
 from tasks import keys
 from tasks.contract import BUILT_IN, Job, ModelInfo, WorkerInfo
 from tests.bridge.builders import job
-from tests.bridge.model_world import Asked, Worker, World
+from tests.bridge.model_worker import Worker
+from tests.bridge.model_world import World
 
 LABELS = {"w0": ("phi", "on-prem"), "w1": ("phi",), "w2": ("batch",), "w3": ()}
 BACKENDS = {"w3": "vllm"}
@@ -41,8 +42,7 @@ class LabelledWorld(World):
         self.tick(0.0)
 
     def ask(self, tokens: int, *, stream: bool, labels: frozenset[str], talk: str, pin: str | None) -> None:
-        name = f"j{len(self.jobs)}"
-        self.jobs[name] = Asked(tokens, stream)
+        name = self.api.ask(tokens, stream=stream)
         self.demands[name] = Demand(labels)
         if self.linked:
             fields = {"labels": tuple(sorted(labels)), "affinity": talk, "tenant": "t", "pin": pin}
@@ -65,11 +65,12 @@ class LabelledWorld(World):
     def claim(self, worker_id: str) -> None:
         """The first message of a queue that this worker consumes."""
         consumed = {keys.worker_queue(worker_id), keys.model_queue("m")}
-        mine = [message for message in self.messages if self.queues[message] in consumed]
+        messages = self.redis.messages
+        mine = [message for message in messages if self.queues[message] in consumed]
         if not mine:
             return
-        self.messages.remove(mine[0])
-        self.messages.insert(0, mine[0])
+        messages.remove(mine[0])
+        messages.insert(0, mine[0])
         before = set(self.workers[worker_id].runs)
         super().claim(worker_id)
         for job_id, _attempt in set(self.workers[worker_id].runs) - before:

@@ -58,7 +58,7 @@ def test_when_its_workers_die_a_labelled_job_fails_rather_than_spill(labels: fro
         for name in LABELS:
             world.claim(name)
         world.tick(1.0)
-    assert world.jobs["j0"].ends in (["no_worker"], ["no_labelled_worker"])
+    assert world.api.jobs["j0"].ends in (["no_worker"], ["no_labelled_worker"])
     assert not world.demands["j0"].served_by
 
 

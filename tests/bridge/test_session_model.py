@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.bridge.model_end import calm_down, judge
 from tests.bridge.model_world import World
 from tests.bridge.world_machine import WorldMachine, runs
 
@@ -25,22 +26,22 @@ class Storm(WorldMachine):
     def submit(self, tokens: int, stream: bool) -> None:  # noqa: FBT001  # hypothesis passes by name
         self.world.submit(tokens, stream=stream)
 
-    @precondition(lambda self: self.world.late)
+    @precondition(lambda self: self.world.redis.late)
     @rule(index=st.integers(0, 9))
     def deliver_late(self, index: int) -> None:
         self.world.deliver_late(index)
 
-    @precondition(lambda self: self.world.jobs)
+    @precondition(lambda self: self.world.api.jobs)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.world.jobs)))
-        if self.world.jobs[name].open:
+        name = data.draw(st.sampled_from(sorted(self.world.api.jobs)))
+        if self.world.api.jobs[name].open:
             self.world.cancel(name)
 
-    @precondition(lambda self: self.world.jobs)
+    @precondition(lambda self: self.world.api.jobs)
     @rule(data=st.data())
     def ack(self, data: st.DataObject) -> None:
-        self.world.ack(data.draw(st.sampled_from(sorted(self.world.jobs))))
+        self.world.ack(data.draw(st.sampled_from(sorted(self.world.api.jobs))))
 
     @rule()
     def link_down(self) -> None:
@@ -55,7 +56,7 @@ class Storm(WorldMachine):
     def redis_dies(self) -> None:
         self.world.redis_dies()
 
-    @precondition(lambda self: not self.world.redis)
+    @precondition(lambda self: not self.world.redis.up)
     @rule()
     def redis_returns(self) -> None:
         self.world.redis_returns()
@@ -67,8 +68,8 @@ class Storm(WorldMachine):
         assert len(held) == len(set(held))
 
     def teardown(self) -> None:
-        self.world.calm_down()
-        self.world.judge()
+        calm_down(self.world)
+        judge(self.world)
 
 
 Storm.TestCase.settings = runs(60, steps=60)
