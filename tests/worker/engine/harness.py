@@ -53,6 +53,26 @@ class Reply:
         return self.last.error
 
 
+class Stop:
+    """The engine stands still at the end of the first step after which `ready(reply)` holds, until the block ends."""
+
+    def __init__(self, request_id: str, ready: Any) -> None:
+        self.request_id = request_id
+        self.ready = ready
+        self._reached, self._on = threading.Event(), threading.Event()
+
+    def here(self) -> None:
+        """The engine's thread."""
+        self._reached.set()
+        self._on.wait(DEADLINE_S)
+
+    def __enter__(self) -> None:
+        assert self._reached.wait(DEADLINE_S), f"{self.request_id} did not get there in {DEADLINE_S} s"
+
+    def __exit__(self, *_: object) -> None:
+        self._on.set()
+
+
 class Harness:
     """An engine and its outputs so far."""
 
@@ -61,6 +81,7 @@ class Harness:
         self.replies: dict[str, Reply] = {}
         self.steps: list[list[StepOutput]] = []
         self._changed = threading.Condition()
+        self._stop: Stop | None = None
         self.engine = Engine(model, config, self._on_step)
         self.engine.start()
 
@@ -70,6 +91,11 @@ class Harness:
     def submit(self, request_id: str, prompt: str, **fields: Any) -> None:
         request = {"sampling": GREEDY, "max_tokens": 24, **fields}
         self.engine.submit(GenerationRequest(request_id, tuple(self.model.tokenize(prompt)), **request))
+
+    def stop_at(self, request_id: str, ready: Any) -> Stop:
+        """For `with`; asked for before the request is submitted, so that the engine cannot be past it."""
+        self._stop = Stop(request_id, ready)
+        return self._stop
 
     def run(self, prompt: str, **fields: Any) -> Reply:
         """One request from start to end."""
@@ -100,3 +126,6 @@ class Harness:
                 reply.add(output)
                 reply.choices.setdefault(output.index, Reply()).add(output)
             self._changed.notify_all()
+        if self._stop is not None and self._is(self._stop.request_id, self._stop.ready):
+            stop, self._stop = self._stop, None
+            stop.here()

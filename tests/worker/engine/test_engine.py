@@ -193,10 +193,11 @@ def test_an_id_runs_once(start_engine: StartEngine) -> None:
 
 def test_cancel_while_decoding_frees_the_slot(start_engine: StartEngine) -> None:
     harness = start_engine(slots=1, ctx_per_seq=2000)
+    under_way = harness.stop_at("endless", lambda reply: len(reply.tokens) > 3)
     harness.submit("endless", "Hello", max_tokens=None)
     harness.submit("next", "Hello")
-    harness.wait_for("endless", lambda reply: len(reply.tokens) > 3)
-    harness.engine.cancel("endless")
+    with under_way:
+        harness.engine.cancel("endless")
     reply = harness.wait("endless")
     assert reply.finish is FinishReason.CANCELLED
     assert reply.last.usage is not None
@@ -206,13 +207,16 @@ def test_cancel_while_decoding_frees_the_slot(start_engine: StartEngine) -> None
 
 def test_cancel_while_waiting_never_runs(start_engine: StartEngine) -> None:
     harness = start_engine(slots=1, ctx_per_seq=2000)
+    under_way = harness.stop_at("running", lambda reply: reply.tokens)
     harness.submit("running", "Hello", max_tokens=None)
-    harness.wait_for("running", lambda reply: reply.tokens)
-    harness.submit("waiting", "Hello")
-    harness.engine.cancel("waiting")
+    with under_way:
+        harness.submit("waiting", "Hello")
+        harness.engine.cancel("waiting")
     reply = harness.wait("waiting")
     assert (reply.finish, reply.tokens) == (FinishReason.CANCELLED, [])
-    assert harness.replies["running"].finish is None
+    at = next(i for i, step in enumerate(harness.steps) if any(one.request_id == "waiting" for one in step))
+    earlier = [one for step in harness.steps[:at] for one in step]
+    assert [one.finish_reason for one in earlier if one.finish_reason] == [], "the other one still ran"
 
 
 def test_cancel_during_prefill(start_engine: StartEngine) -> None:

@@ -64,9 +64,10 @@ def test_too_few_cells_for_all(start_engine: StartEngine) -> None:
 
 def test_cancel_ends_every_choice_wherever_it_stands(start_engine: StartEngine) -> None:
     harness = start_engine(slots=2, ctx_per_seq=2000)
+    under_way = harness.stop_at("many", lambda reply: len(reply.choices) >= 2)
     harness.submit("many", SHORT, sampling=SEEDED, n=4, max_tokens=None, ignore_eos=True)
-    harness.wait_for("many", lambda reply: len(reply.choices) >= 2)
-    harness.engine.cancel("many")
+    with under_way:
+        harness.engine.cancel("many")
     reply = harness.wait("many")
     assert {choice.finish for choice in reply.choices.values()} == {FinishReason.CANCELLED}
     assert len(reply.choices) == 4

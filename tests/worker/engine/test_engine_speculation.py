@@ -93,9 +93,10 @@ def test_off_by_request(start_engine: StartEngine) -> None:
 def test_cancel_and_go_on(start_engine: StartEngine) -> None:
     harness = eager(start_engine(slots=1, ctx_per_seq=2000))
     echo = SamplingParams(temperature=0, logit_bias=((300, 50.0),))
+    under_way = harness.stop_at("endless", lambda reply: len(reply.tokens) > 30)
     harness.submit("endless", "Hello", sampling=echo, max_tokens=None)
-    harness.wait_for("endless", lambda reply: len(reply.tokens) > 30)
-    harness.engine.cancel("endless")
+    with under_way:
+        harness.engine.cancel("endless")
     assert harness.wait("endless").finish is FinishReason.CANCELLED
     assert harness.run("Hello").finish is FinishReason.LENGTH
 

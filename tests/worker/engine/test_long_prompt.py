@@ -38,9 +38,11 @@ def test_the_engine_streams_on_through_a_long_prompt(tmp_path: Path, start_engin
     chunk, length = 32, 3000
     with LoadedModel(write_tiny_llama(tmp_path / "long.gguf", n_ctx=8192), n_gpu_layers=0) as model:
         harness = start_engine(model, slots=2, ctx_per_seq=8192, prefill_chunk=chunk, speculation=False)
+        under_way = harness.stop_at("stream", lambda reply: len(reply.tokens) > 4)
         harness.submit("stream", "The cat", max_tokens=400)
-        seen = len(harness.wait_for("stream", lambda reply: len(reply.tokens) > 4).tokens)
-        harness.engine.submit(GenerationRequest("long", (5,) * length, sampling=GREEDY, max_tokens=2))
+        with under_way:
+            seen = len(harness.replies["stream"].tokens)
+            harness.engine.submit(GenerationRequest("long", (5,) * length, sampling=GREEDY, max_tokens=2))
         harness.wait_for("long", lambda reply: reply.tokens)
         at = next(i for i, outputs in enumerate(harness.steps) if any(one.request_id == "long" for one in outputs))
         before = [one for outputs in harness.steps[:at] for one in outputs if one.request_id == "stream"]
