@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import ConfigError, WorkerError
 from tasks.model_options import EVERY
-from worker.estimate import beside_weights
+from worker.estimate import beside_pooled, beside_weights
 from worker.options import Options, options_of
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ def demand_of(entry: Entry, options: Options) -> Demand:
     demand = Demand(size, kv, info.context_length or 0, RESERVE, options.slots, options.context_length)
     if entry.purpose in POOLED:
         whole = demand.model_bytes + demand.ctx * info.kv_bytes_per_token
-        return replace(demand, model_bytes=whole, kv_bytes_per_token=0).on_gpu(
+        reserve = max(RESERVE, beside_pooled(info, ctx=demand.ctx)) if options.cpu else RESERVE
+        return replace(demand, model_bytes=whole, kv_bytes_per_token=0, reserve=reserve).on_gpu(
             info.block_count or 0, options.n_gpu_layers
         )
     most = options.slots or (MAX_SLOTS_CPU if options.cpu else MAX_SLOTS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.engine.config import MOST_DRAFTED, EngineConfig
+from worker.engine.config import LANES_CPU, MOST_DRAFTED, SHORT, EngineConfig
 
 if TYPE_CHECKING:
     from worker.options import Options
@@ -31,3 +31,12 @@ def beside_weights(info: GgufInfo, options: Options, *, ctx: int, slots: int) ->
         pairs += ubatch * ctx * _FLOAT * max(info.head_count, default=0)
     outputs = 2 * (slots + MOST_DRAFTED) * info.vocab_size * _FLOAT
     return activations + pairs + outputs + info.vocab_size * _TOKEN_TEXT + info.state_bytes_per_slot * slots + _FIXED
+
+
+def beside_pooled(info: GgufInfo, *, ctx: int) -> int:
+    """Bytes for the logits of an embedding model's usual batches on a CPU: nobody reads them, llama.cpp has room for
+    every token's all the same. (71 MiB a lane for all-MiniLM-L6-v2, 60 of them this.)
+
+    An encoder's input of more than `SHORT` tokens takes more once it comes.
+    """
+    return LANES_CPU * min(ctx, SHORT) * info.vocab_size * _FLOAT

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from worker.backends.embedding import EmbeddingBackend
 from worker.backends.opening import usable_cpus
 from worker.capacity import Plan
+from worker.engine.config import LANES_CPU
 from worker.engine.embedder import Embedder
 from worker.engine.embedder_api import EmbedConfig
 from worker.engine.model import LoadedModel
@@ -15,7 +16,6 @@ from worker.options import Options
 from worker.store.catalogue import Entry
 
 _WEIGHTS = 0.9  # of the time, roughly; the rest makes the context and tries it
-_LANES_CPU = 2  # each takes tens of megabytes; on a GPU one batch at a time is what fills it
 _PACK_CPU = 128  # tokens; longer batches are slower, see `EmbedConfig` and docs/performance.md
 _DEFAULTS = EmbedConfig()
 
@@ -47,6 +47,6 @@ def embed_config(plan: Plan, options: Options) -> EmbedConfig:
         pack_tokens=options.n_batch or (_PACK_CPU if options.cpu else _DEFAULTS.pack_tokens),
         slots=plan.slots,
         threads=options.threads or usable_cpus(),
-        lanes=_LANES_CPU if options.cpu else 1,
+        lanes=LANES_CPU if options.cpu else 1,
         on_cpu=options.cpu,
     )

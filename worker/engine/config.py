@@ -11,6 +11,12 @@ from tasks.model_options import KvType as KvType  # noqa: PLC0414  # ours, too
 MAX_SLOTS = 64
 MOST_DRAFTED = 16
 
+LANES_CPU = 2
+"""Batches that an embedding engine computes at once on a CPU; on a GPU one is what fills it."""
+
+SHORT = 512
+"""Tokens of an embedding input that any lane takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Adapter:

@@ -14,14 +14,13 @@ from dataclasses import replace
 from tasks.errors import BadRequestError, UnavailableError
 from tasks.logs import event
 from worker.engine.api import EngineStats
+from worker.engine.config import SHORT
 from worker.engine.embed_batch import BatchQueue, Pending
 from worker.engine.embed_desk import Desk
 from worker.engine.embed_lane import Lane, shares
 from worker.engine.embedder_api import EmbedConfig, EmbedRequest, Listener
 from worker.engine.model import LoadedModel
 from worker.engine.pooling import PoolingContext
-
-_SHORT = 512  # tokens of an input that any lane takes
 
 _log = logging.getLogger("pendra.engine")
 
@@ -67,7 +66,7 @@ class Embedder:
 
     def _add_lanes(self) -> None:
         """The others leave long inputs, and the memory for them, to the first one. Without them it is just slower."""
-        short = replace(self._config, ctx_per_input=min(max(_SHORT, self._config.pack_tokens), self.ctx_limit))
+        short = replace(self._config, ctx_per_input=min(max(SHORT, self._config.pack_tokens), self.ctx_limit))
         try:
             while len(self._lanes) < min(self._config.lanes, self._config.threads):
                 self._begin(short)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.fakes.tiny_bert import write_tiny_bert
 from tests.fakes.tiny_llama import write_tiny_llama
 from worker.backends.base import CancelToken
 from worker.backends.embedding_opening import embed_config
-from worker.capacity import Plan, demand_of, slots_from_memory
+from worker.capacity import RESERVE, Plan, demand_of, slots_from_memory
 from worker.options import Options
 from worker.runtime import Runtime
 
@@ -105,3 +106,11 @@ def test_what_embedding_models_ask_of_memory(runtime, store):
     assert demand.model_bytes == mini.size_bytes + 64 * mini.info.kv_bytes_per_token
     settings = load_settings(home=store, models_dir=store, worker_id="w", device="cpu0", models=("mini",))
     assert slots_from_memory(settings) >= 1
+
+
+def test_an_embedding_model_of_many_words_needs_room_for_the_logits_of_two_lanes(runtime):
+    mini = runtime._catalogue.find("mini")
+    wordy = replace(mini, info=replace(mini.info, vocab_size=10**7))
+    cpu, gpu = Options(cpu=True), Options(cpu=False)
+    assert demand_of(wordy, cpu).reserve == 2 * 64 * 10**7 * 4
+    assert demand_of(wordy, gpu).reserve == demand_of(mini, cpu).reserve == RESERVE

@@ -48,7 +48,7 @@ def test_what_is_little_waits_for_more_while_another_lane_works(two_lanes):
 
 
 def test_long_inputs_belong_to_the_first_lane(bert, embedder, monkeypatch):
-    monkeypatch.setattr("worker.engine.embedder._SHORT", 16)
+    monkeypatch.setattr("worker.engine.embedder.SHORT", 16)
     harness = embedder(bert(gguf.PoolingType.MEAN).path, threads=2, lanes=2, pack_tokens=16)
     first, second = harness.engine._lanes
     assert (first._context.limit, second._context.limit) == (64, 16)
