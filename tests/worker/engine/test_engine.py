@@ -103,9 +103,11 @@ def test_a_second_turn_reuses_the_first(start_engine: StartEngine) -> None:
 def test_a_running_prompt_is_shared_in_one_pool(start_engine: StartEngine) -> None:
     alone = one_at_a_time(start_engine, ["The sea and the ship. One", "The sea and the ship. Two"])
     harness = start_engine(kv_unified=True)
+    under_way = harness.stop_at("one", lambda reply: reply.tokens)
     harness.submit("one", "The sea and the ship. One", max_tokens=150)
-    harness.wait_for("one", lambda reply: reply.tokens)
-    two = harness.run("The sea and the ship. Two")
+    with under_way:
+        harness.submit("two", "The sea and the ship. Two")
+    two = harness.wait("two")
     one = harness.wait("one")
     assert two.last.usage is not None
     assert two.last.usage.cached_tokens > 10
@@ -296,8 +298,11 @@ def test_a_full_cache_that_nobody_expected_preempts(
         return run(plan)
 
     monkeypatch.setattr(harness.engine._core.runner, "run", full)
-    for number, prompt in enumerate(PROMPTS[:3]):
-        harness.submit(str(number), prompt)
+    begun = harness.stop_at("0", lambda reply: reply.tokens)
+    harness.submit("0", PROMPTS[0])
+    with begun:  # the others are there before the cache is full: one alone has nobody to make room
+        harness.submit("1", PROMPTS[1])
+        harness.submit("2", PROMPTS[2])
     assert [harness.wait(str(n)).tokens for n in range(3)] == [reply.tokens for reply in alone]
 
 
