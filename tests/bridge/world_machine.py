@@ -34,6 +34,14 @@ class WorldMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.world.carry_out()
 
+    @rule()
+    def all_go(self) -> None:
+        """Everything wanted is done, and every worker takes what it may: so that there are jobs that run."""
+        while self.world.pending and self.world.redis.up:
+            self.world.carry_out()
+        for worker_id in self.workers:
+            self.world.claim(worker_id)
+
     @rule(worker_id=WORKERS)
     def claim(self, worker_id: str) -> None:
         self.world.claim(worker_id)
