@@ -137,7 +137,7 @@ def test_an_agent_that_ends_goes_on_with_its_installs_when_it_starts_again(host:
     with serving(FileServer(stalls=[100_000])) as server:
         task_id = host.ask(**tiny(server))
         until(lambda: host.downloading(task_id), every_s=0.05)
-        until(lambda: any(mark.spans[0][2] for _, j in journal.unfinished(host.store) for mark in j.files))
+        until(lambda: any(mark.spans[0][2] == 100_000 for _, j in journal.unfinished(host.store) for mark in j.files))
         host.stop(signum)
         assert [kept.standing for _, kept in journal.unfinished(host.store)] == ["running"]
         assert host.meta(task_id)["status"] == "PROGRESS"
