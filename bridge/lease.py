@@ -22,6 +22,8 @@ _RENEW_S = keys.BRIDGE_LEASE_S / 3
 _RETRY_S = 0.25
 _AWAY_S = 1.0  # a Redis that was silent for longer may have let the lease of a living bridge lapse
 _NOT_NOW = 2**53  # above every epoch: only look who has it
+_FIRST = 1  # the epoch of the first holder
+_FRESH_S = 1.0  # a Redis without any epoch is new, or has just lost its data: time for a holder to ask first
 
 
 class LeaseLostError(UnavailableError):
@@ -46,7 +48,7 @@ class Lease:
         """Take the lease, waiting for it if need be, and keep it. Raises LeaseLostError.
 
         A Redis that was away or has lost its data takes it from nobody: who waits for it gives its holder the time
-        of a lease to ask first.
+        of a lease to ask first, and who has just started _FRESH_S.
         """
         while True:
             try:
@@ -64,6 +66,8 @@ class Lease:
         self._asked = time.monotonic()
         if self._waits and epoch < self._epoch:
             self._patient_until = self._asked + keys.BRIDGE_LEASE_S
+        elif not self.answered.is_set() and not epoch:
+            self._patient_until = self._asked + _FRESH_S
         self._epoch = epoch
         return ours
 
@@ -74,7 +78,7 @@ class Lease:
     def _known(self, now: float) -> int:
         """Of which epoch to speak: below it a free lease is not taken."""
         if not self._waits:
-            return 0
+            return 0 if self.held.is_set() else _FIRST
         if now - self._asked > _AWAY_S:
             self._patient_until = now + keys.BRIDGE_LEASE_S
         return _NOT_NOW if now < self._patient_until else self._epoch
@@ -92,7 +96,7 @@ class Lease:
     def _judge(self, *, ours: bool) -> None:
         if not ours and self.held.is_set():
             raise LeaseLostError(f"another bridge process took over the jobs of '{self._bridge_id}'")
-        if not ours and not self.answered.is_set():
+        if not ours and not self.answered.is_set() and self._epoch:
             event(log, logging.WARNING, "bridge.standby", bridge_id=self._bridge_id)
         if ours:
             self.held.set()

@@ -273,6 +273,9 @@ async def a_cluster(
                 ready = cluster.serving if preload else cluster.listening
                 await eventually(lambda: cluster.check() or ready(), what="the fleet is not serving:")
                 bridges[1].start()
+                await eventually(
+                    lambda: cluster.check() or bridges[1].says("bridge.standby"), what="no second bridge:"
+                )
                 yield cluster
             finally:
                 for part in cluster.parts:

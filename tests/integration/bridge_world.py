@@ -319,6 +319,7 @@ async def a_world(redis_url: str, home: Path, **more: Any) -> AsyncIterator[Worl
     }
     settings = load_settings(**(defaults | more))
     client = redis.Redis.from_url(redis_url)
+    client.set(keys.bridge_epoch(settings.worker_id), 1)  # the first bridge of a Redis would wait a second
     world = World(api, settings, client, key)
     try:
         await eventually(lambda: api.connections)

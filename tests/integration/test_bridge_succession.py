@@ -83,6 +83,27 @@ async def test_a_redis_that_lost_its_data_leaves_the_lease_with_its_holder(clien
             assert not owner.done()
 
 
+async def test_one_that_starts_as_redis_loses_its_data_leaves_the_lease_with_its_holder(client: aredis.Redis) -> None:
+    first, second = Lease(client, "b"), Lease(client, "b")
+    async with kept(first) as owner:
+        await asyncio.wait_for(first.held.wait(), PATIENCE_S)
+        await client.flushall()
+        await second._ask()
+        assert not await client.exists(keys.bridge_lease("b")), "it leaves a free one"
+        async with kept(second):
+            await eventually(lambda: first._epoch == 1 and second._epoch == 1)
+            assert not second.held.is_set()
+            assert not owner.done()
+
+
+async def test_on_a_new_redis_the_first_one_to_ask_has_it_soon(client: aredis.Redis) -> None:
+    first = Lease(client, "b")
+    async with kept(first):
+        await asyncio.wait_for(first.answered.wait(), PATIENCE_S)
+        assert not first.held.is_set()
+        await asyncio.wait_for(first.held.wait(), PATIENCE_S)
+
+
 async def test_a_full_redis_takes_the_lease_from_nobody(client: aredis.Redis) -> None:
     first, second = Lease(client, "b"), Lease(client, "b")
     async with kept(first):
