@@ -15,6 +15,7 @@ def calm_down(world: World) -> None:
         world.link_up()
     for worker_id in world.workers:
         world.revive(worker_id)
+    world.heal = bool(world.heal)  # what Redis did not pass on took a ping of the bridge's own with it
     for _ in range(MOMENTS):
         _go_on(world)
         if _is_over(world):

@@ -38,6 +38,21 @@ class Storm(WorldMachine):
         if self.world.api.jobs[name].open:
             self.world.cancel(name)
 
+    @precondition(lambda self: any(True for _ in self.world.runs()))
+    @rule(data=st.data(), done=st.integers(0, 3), dies=st.sampled_from(["", "worker", "bridge", "both"]))
+    def cancel_what_runs(self, data: st.DataObject, done: int, dies: str) -> None:
+        """With as much of it done as may be before somebody dies."""
+        worker_id, name, _ = data.draw(st.sampled_from(sorted(self.world.runs())))
+        if not self.world.api.jobs[name].open:
+            return
+        self.world.cancel(name)
+        for _ in range(done):
+            self.world.carry_out()
+        if dies in {"worker", "both"}:
+            self.world.kill(worker_id, goodbye=False)
+        if dies in {"bridge", "both"}:
+            self.world.bridge_dies()
+
     @precondition(lambda self: self.world.api.jobs)
     @rule(data=st.data())
     def ack(self, data: st.DataObject) -> None:
