@@ -39,18 +39,18 @@ class Storm(WorldMachine):
             self.world.cancel(name)
 
     @precondition(lambda self: any(True for _ in self.world.runs()))
-    @rule(data=st.data(), done=st.integers(0, 3), dies=st.sampled_from(["", "worker", "bridge", "both"]))
-    def cancel_what_runs(self, data: st.DataObject, done: int, dies: str) -> None:
-        """With as much of it done as may be before somebody dies."""
+    @rule(data=st.data(), hears=st.booleans(), bridge_too=st.booleans())
+    def cancel_what_runs(self, data: st.DataObject, hears: bool, bridge_too: bool) -> None:  # noqa: FBT001  # by name
+        """Its worker dies before it hears of it, or some time after."""
         worker_id, name, _ = data.draw(st.sampled_from(sorted(self.world.runs())))
         if not self.world.api.jobs[name].open:
             return
         self.world.cancel(name)
-        for _ in range(done):
-            self.world.carry_out()
-        if dies in {"worker", "both"}:
+        if not hears:
             self.world.kill(worker_id, goodbye=False)
-        if dies in {"bridge", "both"}:
+        for _ in range(data.draw(st.integers(0, 4))):
+            self.world.carry_out()
+        if bridge_too:
             self.world.bridge_dies()
 
     @precondition(lambda self: self.world.api.jobs)
