@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import httpx
@@ -51,7 +52,7 @@ class Discovery:
         name, others = product.name, [other for other in self._products if other.name != product.name]
         sighting = await look(http, product, self._endpoints[name], others)
         before = self._presences[name]
-        self._presences[name] = now = after(before, sighting)
+        self._presences[name] = now = after(before, sighting, time.monotonic())
         _tell(name, before, now)
         self._changed()
 

@@ -2,8 +2,8 @@
 
 It is offered at the first look that finds it and withdrawn at the first that does not, with two exceptions:
 
-- Slow is not gone. A server that was there and now does not answer in time keeps its place for one more look, since
-  a server that is busy with our own requests is often late.
+- Slow is not gone. A server that was there and now does not answer in time keeps its place for one more look, and for
+  PATIENCE_S at least, since a server that is busy with our own requests is often late.
 - Flapping is damped. Each time it goes it collects a flap; from the second on it must be found several times in a
   row (2, 4, then 8) before it is offered again. Eight good looks in a row forgive everything.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from worker.backends.external.product import Found, Served
 
-PATIENCE = 1  # looks
+PATIENCE_S = 10.0
 STEADY = 8  # looks
 _FREE_FLAPS = 1  # a restart is no flapping
 
@@ -40,12 +40,15 @@ Sighting = Seen | Missed
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What we know of one backend. `shown`: what is offered now; `last`: what the last look saw."""
+    """What we know of one backend. `shown`: what is offered now; `last`: what the last look saw.
+
+    `late`: since when it has not answered in time, monotonic seconds.
+    """
 
     shown: Seen | None = None
     last: Sighting | None = None
     good: int = 0
-    late: int = 0
+    late: float | None = None
     flaps: int = 0
 
     @property
@@ -64,21 +67,21 @@ def needed(flaps: int) -> int:
     return 1 if flaps <= _FREE_FLAPS else min(2 ** (flaps - _FREE_FLAPS), STEADY)
 
 
-def after(before: Presence, sighting: Sighting) -> Presence:
+def after(before: Presence, sighting: Sighting, now: float) -> Presence:
     """What one more look makes of it."""
-    return _missed(before, sighting) if isinstance(sighting, Missed) else _seen(before, sighting)
+    return _missed(before, sighting, now) if isinstance(sighting, Missed) else _seen(before, sighting)
 
 
 def _seen(before: Presence, sighting: Seen) -> Presence:
     good = before.good + 1
     offered = before.shown is not None or good >= needed(before.flaps)
     flaps = 0 if good >= STEADY else before.flaps
-    return Presence(sighting if offered else None, sighting, good, 0, flaps)
+    return Presence(sighting if offered else None, sighting, good, None, flaps)
 
 
-def _missed(before: Presence, sighting: Missed) -> Presence:
+def _missed(before: Presence, sighting: Missed, now: float) -> Presence:
     if before.shown is None:
         return Presence(None, sighting, flaps=before.flaps)
-    if before.shown.found.url in sighting.late and before.late < PATIENCE:
-        return replace(before, last=sighting, good=0, late=before.late + 1)
+    if before.shown.found.url in sighting.late and (before.late is None or now - before.late < PATIENCE_S):
+        return replace(before, last=sighting, good=0, late=now if before.late is None else before.late)
     return Presence(None, sighting, flaps=before.flaps + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import reduce
 from itertools import pairwise
 
@@ -19,14 +20,18 @@ LATE_ELSEWHERE = Missed("no answer", frozenset({"http://host.docker.internal:114
 LOOKS = st.lists(st.sampled_from([GOOD, GONE, LATE, LATE_ELSEWHERE]), max_size=80)
 
 
-def run(*looks: Sighting) -> Presence:
-    return reduce(after, looks, Presence())
+EVERY_S = 15.0
+
+
+def run(*looks: Sighting, every_s: float = EVERY_S) -> Presence:
+    times = itertools.count(step=every_s)
+    return reduce(lambda presence, look: after(presence, look, next(times)), looks, Presence())
 
 
 def history(looks: list[Sighting]) -> list[bool]:
     shown, presence = [], Presence()
-    for look in looks:
-        presence = after(presence, look)
+    for number, look in enumerate(looks):
+        presence = after(presence, look, number * EVERY_S)
         shown.append(presence.shown is not None)
     return shown
 
@@ -48,11 +53,17 @@ def test_slow_is_not_gone_once() -> None:
     assert run(GOOD, LATE_ELSEWHERE).shown is None, "where it was shown, nothing is"
 
 
+def test_who_looks_often_is_as_patient() -> None:
+    assert run(GOOD, *[LATE] * 10, every_s=1.0).shown is GOOD
+    assert run(GOOD, *[LATE] * 11, every_s=1.0).shown is None
+    assert run(GOOD, *[LATE, GOOD] * 99, every_s=1.0).shown is GOOD
+
+
 def test_who_comes_and_goes_must_stay_longer_each_time() -> None:
     twice = run(GOOD, GONE, GOOD, GONE)
     assert history([GOOD, GONE, GOOD, GONE, GOOD, GOOD]) == [True, False, True, False, False, True]
-    assert after(twice, GOOD).held
-    assert after(twice, GOOD).to_go == 1
+    assert after(twice, GOOD, 60).held
+    assert after(twice, GOOD, 60).to_go == 1
     assert [needed(flaps) for flaps in range(7)] == [1, 1, 2, 4, 8, 8, 8]
 
 
