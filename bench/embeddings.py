@@ -1,6 +1,6 @@
 """Embeddings a second, the whole stack against llama-server: `python -m bench.embeddings --llama-server BINARY`.
 
-all-MiniLM-L6-v2 in F16, texts of about 40 tokens, several clients with several texts a request. They take turns.
+all-MiniLM-L6-v2 in F16, texts of about 30 tokens, several clients with several texts a request. They take turns.
 """
 
 from __future__ import annotations
