@@ -68,11 +68,12 @@ class Desk:
                 self._cancelled.append(pending)
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """From now on `take` returns None."""
+    def close(self) -> bool:
+        """From now on `take` returns None. False: it is closed already."""
         with self._changed:
-            self._closed = True
+            was_open, self._closed = not self._closed, True
             self._changed.notify_all()
+        return was_open
 
     def counts(self) -> tuple[int, int]:
         """Requests whose first batch has begun, and those that wait for it."""

@@ -2,7 +2,7 @@
 
 A batch takes a fixed number of operations, and all threads wait for each other after every one of them. Two lanes
 with half of the threads each have half of that, and none of them stands still while the other's vectors are read.
-On two cores that is faster by a sixth (`docs/performance.md`).
+On two cores that is faster by a sixth (`docs/decisions/0008-embedding-batches.md`).
 """
 
 from __future__ import annotations
@@ -100,12 +100,13 @@ class Embedder:
 
     def close(self) -> None:
         """Stop after the running batches. What is unfinished ends with the error `draining`. Idempotent."""
-        self._desk.close()
+        first = self._desk.close()
         for lane in self._lanes:
             lane.join()
         unloaded = "this model was unloaded before the reply was complete"
         self._desk.fail_all(UnavailableError(unloaded, code="draining"))
-        event(_log, logging.INFO, "embedder.closed", steps=self.stats().steps)
+        if first and self._lanes:
+            event(_log, logging.INFO, "embedder.closed", steps=self.stats().steps)
 
     def _check(self, request: EmbedRequest) -> None:
         if not request.inputs:
