@@ -42,6 +42,11 @@ def eventually(look: Callable[[], T], timeout: float = PATIENCE_S, every: float 
     return found
 
 
+def _argv(*args: str) -> list[str]:
+    """The `pendra` command, with this interpreter."""
+    return [sys.executable, "-m", "ops.cli", *args]
+
+
 @dataclass
 class Stack:
     """A running `pendra up`."""
@@ -75,17 +80,16 @@ class Stack:
         return inherited | dict.fromkeys(ENDPOINTS, "off") | own | self.backends
 
     def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "ops.cli", *args]
-        return subprocess.run(argv, env=self.env(), capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(_argv(*args), env=self.env(), capture_output=True, text=True, timeout=60, check=False)
 
     def cli_started(self, *args: str) -> subprocess.Popen[str]:
         """Like `cli`, under way; what it says is in pipes."""
-        argv = [sys.executable, "-m", "ops.cli", *args]
-        return subprocess.Popen(argv, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(_argv(*args), env=self.env(), stdout=pipe, stderr=pipe, text=True)
 
     def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "ops.cli", "up", "--port", str(self.port), *self.args]
+        argv = _argv("up", "--port", str(self.port), *self.args)
         argv += ["--model", self.model] if self.model else []
         with self.log.open("w") as out:
             self.process = subprocess.Popen(

@@ -8,7 +8,6 @@ import pytest
 
 from tasks.errors import WorkerError
 from tests.fakes.tiny_llama import write_tiny_llama
-from tests.fakes.waiting import until
 
 
 def test_idle_models_make_room_the_longest_unused_first(world):
@@ -29,11 +28,7 @@ def test_idle_models_make_room_the_longest_unused_first(world):
 
 
 def test_a_model_in_use_is_never_evicted(world):
-    world.serve("a")
-    busy = world.opener.opened[0]
-    busy.holding = True
-    _, held = world.begin("a")
-    until(lambda: world.runtime._residents.snapshot()[0].busy)
+    busy, held = world.hold("a")
     world.free = world.runtime._residents.all()[0].size_bytes  # of which half counts
     with pytest.raises(WorkerError, match=r"does not fit beside the models in use \(a\)") as caught:
         world.serve("b")
@@ -59,11 +54,7 @@ def test_nobody_is_evicted_for_a_model_that_would_not_load(world, store, tiny):
 
 def test_a_model_too_large_for_the_machine_is_told_so_even_when_others_are_in_use(world, store):
     write_tiny_llama(store / "huge.gguf", metadata={"llama.attention.key_length": 2**31})
-    world.serve("a")
-    busy = world.opener.opened[0]
-    busy.holding = True
-    _, held = world.begin("a")
-    until(lambda: world.runtime._residents.snapshot()[0].busy)
+    busy, held = world.hold("a")
     with pytest.raises(WorkerError, match=r"the model needs .* take a smaller quantisation") as caught:
         world.serve("huge")
     assert caught.value.code == "out_of_memory"

@@ -50,11 +50,7 @@ def test_its_time_begins_anew_with_every_request(keeping):
 
 
 def test_a_model_in_use_is_kept(keeping):
-    keeping.serve("a")
-    busy = keeping.opener.opened[0]
-    busy.holding = True
-    _, held = keeping.begin("a")
-    until(lambda: keeping.runtime._residents.snapshot()[0].busy)
+    busy, held = keeping.hold("a")
     keeping.now += 1000
     assert keeping.runtime.keeper.sweep() is None
     busy.release.set()

@@ -11,6 +11,7 @@ from tasks.contract import Job, Progress, Usage
 from tasks.errors import JobCancelledError
 from tasks.settings import load_settings
 from tests.fakes.backend_parts import DirectPublisher, RecordingReply, Served, chat
+from tests.fakes.waiting import until
 from worker.backends.base import CancelToken, Reply
 from worker.capacity import Plan
 from worker.engine.api import EngineStats
@@ -109,6 +110,15 @@ class World:
         job = chat(model=model, stream=False, **fields)
         reply = RecordingReply(job)
         return reply, Served(lambda: self.runtime.serve(job, reply, cancel or CancelToken()))
+
+    def hold(self, model: str = "a") -> tuple[FakeModel, Served]:
+        """The first model that was opened is in use until `release` of what is returned is set."""
+        self.serve(model)
+        busy = self.opener.opened[0]
+        busy.holding = True
+        _, held = self.begin(model)
+        until(lambda: self.runtime._residents.snapshot()[0].busy)
+        return busy, held
 
     def serve(self, model: str = "a", **fields: object) -> RecordingReply:
         reply, served = self.begin(model, **fields)
